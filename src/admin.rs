@@ -1,0 +1,1 @@
+//! Health, metrics and sessions, on a listener of their own.

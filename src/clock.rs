@@ -1,0 +1,23 @@
+//! The one reader of the operating system's clocks.
+//!
+//! The monotonic clock serves deadlines, the wall clock serves certificates, tokens and audit records. The two are
+//! never compared.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Monotonic time, for deadlines and timers.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the monotonic clock")]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Wall-clock time, for certificates, tokens and audit records.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+pub fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Wall-clock time as seconds since the Unix epoch; 0 before it.
+pub fn unix(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,1 @@
+//! The operator's words: what was written, what it means, and what is wrong with it.

@@ -1,0 +1,1 @@
+//! Proof to identity: the only place that makes an identity.

@@ -1,0 +1,1 @@
+//! Person, API, tunnel to room or not.

@@ -1,0 +1,1 @@
+//! A socket to a TLS stream, and the first bytes on it.

@@ -1,0 +1,1 @@
+//! IP packets to TCP streams: one smoltcp stack for one session.

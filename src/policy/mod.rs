@@ -1,0 +1,1 @@
+//! Identity, canonical request and facts to a decision.

@@ -1,0 +1,1 @@
+//! [RFC 1661]: PPP frames to IP packets and back.

@@ -1,0 +1,1 @@
+//! Drain: signal, watchers, deadline.

@@ -1,0 +1,1 @@
+//! [MS-SSTP]: TLS bytes to PPP frames and back.

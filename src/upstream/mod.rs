@@ -1,0 +1,1 @@
+//! A permit to a connection to the API behind us.
