@@ -28,6 +28,7 @@
 
 // Words that every station may use.
 pub mod clock;
+pub mod complaint;
 pub mod entropy;
 pub mod identity;
 pub mod shutdown;
