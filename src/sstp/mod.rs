@@ -30,8 +30,8 @@ pub use wire::Error;
 /// After this many Call Connect Naks the next bad request is answered with Call Abort. [MS-SSTP] 3.3.5.2.2.
 const MAX_NAKS: u8 = 3;
 
-/// While so many bytes wait to be sent, Echo Requests stay unanswered: a client that does not read its answers needs no
-/// more of them. All else that is ever sent fits into as much again.
+/// While so many bytes wait to be sent, no echo is sent and none is answered: a client that does not read its answers
+/// needs no more of them. All else that is ever sent fits into as much again.
 const MAX_WAITING: usize = 512;
 
 /// What one packet was.
@@ -104,7 +104,7 @@ impl Sstp {
             Timer::NegotiateRequest => self.negotiation_timeout(MessageType::CallConnectRequest, now),
             Timer::NegotiateConnected => self.negotiation_timeout(MessageType::CallConnected, now),
             Timer::Hello => {
-                self.send(Message::EchoRequest);
+                self.echo(Message::EchoRequest);
                 self.timer = started(Timer::Echo, now);
             }
             Timer::Echo => self.finish(End::HelloTimeout),
@@ -184,7 +184,7 @@ impl Sstp {
             Action::Acknowledge => self.acknowledge(now),
             Action::Refuse(complaint) => self.refuse(complaint, now),
             Action::Judge(control) => self.judge(control, now),
-            Action::AnswerEcho => self.answer_echo(),
+            Action::AnswerEcho => self.echo(Message::EchoResponse),
             Action::Abort(violation) => self.violation(violation, now),
             Action::ReturnAbort(status) => {
                 self.send(Message::CallAbort(Some(StatusInfo::NO_ERROR)));
@@ -247,9 +247,9 @@ impl Sstp {
         }
     }
 
-    fn answer_echo(&mut self) {
+    fn echo(&mut self, message: Message<'_>) {
         if self.waiting.len() < MAX_WAITING {
-            self.send(Message::EchoResponse);
+            self.send(message);
         }
     }
 
