@@ -4,7 +4,7 @@
 //! verdict. Without this check a man in the middle could carry the messages of somebody else's login into his own
 //! tunnel. Ruled by [MS-SSTP] 3.2.5.2.2 to 3.2.5.2.5 and 3.3.5.2.3.
 
-use super::wire::{AttributeId, CALL_CONNECTED, Control, CryptoBindingRequest, Fault, Message, Status, StatusInfo};
+use super::wire::{AttributeId, CALL_CONNECTED, Control, CryptoBindingRequest, Message, Status, StatusInfo};
 use hmac::digest::Output;
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
@@ -38,7 +38,7 @@ impl Hashes {
     pub const SHA256: Self = Self { sha1: false, sha256: true };
 
     fn bitmask(self) -> u8 {
-        u8::from(self.sha1) * Hash::Sha1 as u8 | u8::from(self.sha256) * Hash::Sha256 as u8
+        (u8::from(self.sha1) * Hash::Sha1 as u8) | (u8::from(self.sha256) * Hash::Sha256 as u8)
     }
 
     fn offered(self, protocol: u8) -> Option<Hash> {
@@ -205,19 +205,8 @@ impl Binding {
             return Err(BindingFailure::Form);
         };
         let packet = Zeroizing::new(packet);
-        let binding = match Message::parse(control) {
-            Ok(Message::CallConnected(binding)) => binding,
-            Ok(
-                Message::CallConnectRequest
-                | Message::CallConnectAck(_)
-                | Message::CallConnectNak(_)
-                | Message::CallAbort(_)
-                | Message::CallDisconnect(_)
-                | Message::CallDisconnectAck
-                | Message::EchoRequest
-                | Message::EchoResponse,
-            )
-            | Err(Fault::Attributes { .. } | Fault::UnknownMessage { .. }) => return Err(BindingFailure::Form),
+        let Ok(Message::CallConnected(binding)) = Message::parse(control) else {
+            return Err(BindingFailure::Form);
         };
         let got = binding.hash_protocol;
         let hash = self.offered.offered(got).ok_or(BindingFailure::HashProtocol { got })?;

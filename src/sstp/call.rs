@@ -25,6 +25,7 @@ pub(super) enum State {
 
 /// The states that tear a call down. [MS-SSTP] 3.1.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "the names of the specification")]
 pub(super) enum Farewell {
     /// We sent Call Abort; the client has to send one too.
     AbortPending,

@@ -1,6 +1,6 @@
 //! SSTP packets, control messages and attributes as bytes. [MS-SSTP] 2.2.
 //!
-//! Two levels. [`Packet`] and [`Control`] are checked views: they borrow the bytes as received, and the bytes are whole.
+//! Two levels. [`Packet`] and [`Control`] are checked views: they borrow the bytes as received, which are whole.
 //! [`Message`] is what a control packet means; it is made from the view by `parse` and made into bytes by `emit`.
 //! All integers are big-endian. Reserved bits are sent as zero and ignored on receipt.
 
@@ -279,23 +279,18 @@ fn parse_call_connect_request(control: Control<'_>) -> Result<Message<'_>, Statu
 }
 
 fn parse_call_connect_ack(control: Control<'_>) -> Result<Message<'_>, StatusInfo<'_>> {
-    match only_attribute(control) {
-        Some(Attribute::CryptoBindingRequest(request)) => Ok(Message::CallConnectAck(request)),
-        None | Some(Attribute::EncapsulatedProtocolId(_) | Attribute::StatusInfo(_) | Attribute::CryptoBinding(_)) => {
-            Err(StatusInfo::INVALID_FRAME)
-        }
-    }
+    let Some(Attribute::CryptoBindingRequest(request)) = only_attribute(control) else {
+        return Err(StatusInfo::INVALID_FRAME);
+    };
+    Ok(Message::CallConnectAck(request))
 }
 
 /// [MS-SSTP] 3.3.5.2.3: exactly a crypto binding, or status 9.
 fn parse_call_connected(control: Control<'_>) -> Result<Message<'_>, StatusInfo<'_>> {
-    match only_attribute(control) {
-        Some(Attribute::CryptoBinding(binding)) => Ok(Message::CallConnected(binding)),
-        None
-        | Some(Attribute::EncapsulatedProtocolId(_) | Attribute::StatusInfo(_) | Attribute::CryptoBindingRequest(_)) => {
-            Err(StatusInfo::new(AttributeId::STATUS_INFO, Status::ATTRIB_NOT_SUPPORTED_IN_MSG))
-        }
-    }
+    let Some(Attribute::CryptoBinding(binding)) = only_attribute(control) else {
+        return Err(StatusInfo::new(AttributeId::STATUS_INFO, Status::ATTRIB_NOT_SUPPORTED_IN_MSG));
+    };
+    Ok(Message::CallConnected(binding))
 }
 
 /// `None`: there is none, there are several, or it means nothing.

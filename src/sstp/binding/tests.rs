@@ -38,7 +38,7 @@ fn vectors() -> Vec<Vector> {
         };
         Vector {
             name: name.into(),
-            hash: u8::from_str_radix(lines.lines().find_map(|line| line.strip_prefix("hash ")).unwrap(), 10).unwrap(),
+            hash: lines.lines().find_map(|line| line.strip_prefix("hash ")).unwrap().parse().unwrap(),
             key: field("key").try_into().unwrap(),
             cmk: field("cmk"),
             nonce: field("nonce").try_into().unwrap(),
