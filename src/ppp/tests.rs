@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use self::replay::{bytes, hex, replay};
 use super::auth::mschapv2::Success;
 use super::auth::{Method, Refusal, Verdict};
-use super::*;
+use super::{Config, Counters, End, Event, Input, Link, Seed};
 
 #[test]
 fn windows_logs_in_with_mschapv2() {
