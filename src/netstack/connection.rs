@@ -70,7 +70,7 @@ pub(super) enum Sent {
     Starved,
 }
 
-#[derive(Debug)]
+/// Not `Debug`: its buffers hold what people say.
 pub(super) struct Connection {
     /// Distinguishes this connection from earlier ones in its place.
     pub(super) serial: u32,

@@ -211,7 +211,7 @@ mod tests {
         let whole = syn_to(SERVICE);
         let mut more_fragments = whole.clone();
         more_fragments[6] |= 0x20;
-        let mut offset = whole.clone();
+        let mut offset = whole;
         offset[7] = 1;
         let mut options = ipv4(IpProtocol::Tcp, CLIENT, SERVICE, &[0; 40]);
         options[0] = 0x46;

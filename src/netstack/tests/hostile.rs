@@ -163,10 +163,10 @@ fn is_allowed(packet: &[u8]) -> bool {
     let ip = Ipv4Packet::new_checked(packet).unwrap();
     let from = ip.src_addr();
     let hidden = config().services.contains(&from) && ![GATEWAY, SERVICE, OTHER_SERVICE].contains(&from);
-    let one_of_ours = match ip.next_header() {
-        IpProtocol::Udp | IpProtocol::Icmp => from == GATEWAY,
-        IpProtocol::Tcp if [SERVICE, OTHER_SERVICE, GATEWAY].contains(&from) => true,
-        IpProtocol::Tcp => parsed(packet).2.control == TcpControl::Rst,
+    let one_of_ours = match u8::from(ip.next_header()) {
+        1 | 17 => from == GATEWAY,
+        6 if [SERVICE, OTHER_SERVICE, GATEWAY].contains(&from) => true,
+        6 => parsed(packet).2.control == TcpControl::Rst,
         _ => false,
     };
     ip.dst_addr() == CLIENT && !hidden && one_of_ours

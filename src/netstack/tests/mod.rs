@@ -321,6 +321,7 @@ impl Net {
         if self.downlink != Downlink::Asleep {
             moved |= self.drive_clients();
             let _ = self.interface.poll(self.client_time(), &mut self.wire, &mut self.sockets);
+            moved |= self.drive_clients();
         }
         while let Some(packet) = self.wire.tx.pop_front() {
             self.stack.handle_input(&packet, self.now, &mut self.sink);
@@ -459,7 +460,7 @@ fn drive(stack: &mut Stack, stream: StreamId, talk: &mut Talk) -> bool {
         moved = true;
     }
     if talk.closes && !talk.closed && talk.to_send.is_empty() {
-        assert_eq!(stack.poll_flush(stream, cx).is_ready(), true);
+        assert!(stack.poll_flush(stream, cx).is_ready());
         talk.closed = stack.poll_shutdown(stream, cx).is_ready();
         moved = true;
     }

@@ -131,7 +131,6 @@ fn what_the_client_sends_after_the_release_is_thrown_away_without_a_reset() {
     net.release_all();
     net.run_for(Duration::from_secs(1));
     assert_eq!(net.clients[0].1.received, b"413");
-    println!("{:?} {:?}", net.clients[0].1.to_send.len(), net.stack.connections);
     assert!(net.clients[0].1.to_send.is_empty(), "the window stayed open");
     assert_eq!(net.client_state(0), State::CloseWait);
     net.run_for(Duration::from_secs(60));
