@@ -215,7 +215,8 @@ impl Stack {
         self.visible = visible;
         for (slot, connection) in self.connections.iter_mut().enumerate() {
             let Some(connection) = connection else { continue };
-            if connection.place == Place::Gateway || self.visible.contains(connection.address) {
+            let stays = connection.place == Place::Gateway || self.visible.contains(connection.address);
+            if stays || connection.failed().is_some() {
                 continue;
             }
             match connection.phase() {

@@ -253,6 +253,7 @@ struct Net {
     /// For each connection the end of what was sent to the client, and the bytes that were sent twice.
     sent: HashMap<(Ipv4Addr, u16, u16), TcpSeqNumber>,
     repeated: usize,
+    resets: usize,
     largest: usize,
 }
 
@@ -280,6 +281,7 @@ impl Net {
             next_port: 50_000,
             sent: HashMap::new(),
             repeated: 0,
+            resets: 0,
             largest: 0,
         }
     }
@@ -355,6 +357,7 @@ impl Net {
             return;
         }
         let (from, _, repr) = parsed(packet);
+        self.resets += usize::from(repr.control == TcpControl::Rst);
         if repr.segment_len() == 0 || repr.control == TcpControl::Rst {
             return;
         }

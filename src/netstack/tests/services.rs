@@ -76,11 +76,26 @@ fn several_queries_on_one_connection_are_answered_in_order_and_nobody_is_told() 
 }
 
 #[test]
+fn queries_wait_while_the_client_does_not_take_its_answers() {
+    let mut net = Net::new();
+    let said = framed(&query("orders")).repeat(2000);
+    net.connect(GATEWAY, 53, Talk { paused: true, ..Talk::saying(&said) }, Talk::default());
+    net.run_for(Duration::from_secs(5));
+    assert!(net.stack.counters().dns_answered < 1300, "the client's window and the send buffer are full");
+    net.clients[0].1.paused = false;
+    net.run_for(Duration::from_secs(5));
+    let answers: Vec<_> = net.clients[0].1.received.chunks(2 + 57).collect();
+    assert_eq!(answers.len(), 2000);
+    assert!(answers.iter().all(|answer| answer.starts_with(&[0, 57, 0x12, 0x34]) && answer.ends_with(&[10])));
+    assert_eq!((net.repeated, net.resets), (0, 0));
+}
+
+#[test]
 fn a_resolver_connection_that_is_idle_is_reset() {
     let mut net = Net::new();
     net.connect(GATEWAY, 53, Talk { to_send: framed(&query("orders")).into(), ..Talk::default() }, Talk::default());
     net.run_for(Duration::from_secs(9));
-    assert_eq!((net.client_state(0), net.clients[0].1.received.len()), (State::Established, 59));
+    assert_eq!((net.client_state(0), net.clients[0].1.received.len()), (State::Established, 2 + 57));
     net.run_for(Duration::from_secs(2));
     assert_eq!(net.client_state(0), State::Closed);
     assert!(net.stack.connections.is_empty());

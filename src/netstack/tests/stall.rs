@@ -116,9 +116,8 @@ fn two_seconds_of_queue_in_front_of_a_slow_line_repeat_nothing() {
     net.exchange();
     // Downstream is held back for two seconds at a time, while the client keeps talking.
     for round in 0..10 {
-        net.servers[0].1.to_send.extend(noise(5000, round));
-        net.exchange_once();
         net.downlink = Downlink::Narrow(0);
+        net.servers[0].1.to_send.extend(noise(5000, round));
         for _ in 0..20 {
             net.clients[0].1.to_send.extend(b"telemetry");
             net.run_for(Duration::from_millis(100));

@@ -87,7 +87,7 @@ fn closes(client_first: bool, server_first: bool) {
     assert!(net.stack.connections.is_empty());
     assert_eq!((net.stack.connections.capacity(), net.stack.events.capacity()), (0, 0));
     assert_eq!(net.stack.poll_timeout(net.now), None);
-    assert_eq!(net.repeated, 0);
+    assert_eq!((net.repeated, net.resets), (0, 0));
 }
 
 #[test]
@@ -365,6 +365,50 @@ fn a_waiting_reader_and_a_waiting_writer_are_woken() {
     assert!(net.stack.poll_read(stream, &mut Context::from_waker(&reader), &mut [0; 9]).is_pending());
     net.stack.set_visible(Arc::default());
     assert!(woken(&reads));
+}
+
+#[test]
+fn a_writer_that_waits_for_the_clients_window_is_woken() {
+    for revoked in [false, true] {
+        let mut net = Net::new();
+        let exactly_the_window = Talk { to_send: noise(65_535, 1).into(), ..Talk::default() };
+        net.connect(SERVICE, 443, Talk { paused: true, ..Talk::default() }, exactly_the_window);
+        net.run_for(Duration::from_secs(1));
+        let (stream, _) = net.servers.pop().unwrap();
+        let writes = Arc::new(Count(AtomicUsize::new(0)));
+        let writer = Waker::from(Arc::clone(&writes));
+        let cx = &mut Context::from_waker(&writer);
+        assert!(net.stack.poll_write(stream, cx, b"x").is_pending());
+        assert_eq!(net.stack.poll_write(stream, cx, b""), Poll::Ready(Ok(0)));
+        if revoked {
+            net.stack.set_visible(Arc::default());
+            net.stack.set_visible(Arc::default());
+            assert_eq!(net.stack.poll_event(), Some(Event::Closed { stream }));
+            assert_eq!(net.stack.poll_event(), None, "once");
+        } else {
+            net.clients[0].1.paused = false;
+            net.exchange();
+        }
+        assert!(writes.0.load(Ordering::Relaxed) > 0);
+        let expected = if revoked { Err(StreamError::Aborted) } else { Ok(1) };
+        assert_eq!(net.stack.poll_write(stream, cx, b"x"), Poll::Ready(expected));
+    }
+}
+
+#[test]
+fn sequence_numbers_depend_on_the_seed_and_differ_after_a_second_open() {
+    let first_sequence_number = |seed: u64, opens: usize| {
+        let now = start();
+        let (mut stack, mut sink) = (Stack::new(Arc::new(config()), seed, now), Sink::new(64 * 1024));
+        stack.set_visible(visible());
+        (0..opens).for_each(|_| stack.open(MAX_PACKET));
+        stack.handle_input(&tcp(CLIENT, SERVICE, 50_000, 443), now, &mut sink);
+        stack.poll_transmit(now, &mut sink);
+        parsed(&sink.pop().unwrap()).2.seq_number
+    };
+    assert_eq!(first_sequence_number(1, 1), first_sequence_number(1, 1));
+    assert_ne!(first_sequence_number(1, 1), first_sequence_number(2, 1));
+    assert_ne!(first_sequence_number(1, 1), first_sequence_number(1, 2));
 }
 
 #[test]
