@@ -161,7 +161,7 @@ mod tests {
     use crate::netstack::tests::config;
 
     /// A request as Windows sends it, with this message type, `ciaddr` and list of parameters.
-    pub(crate) fn request(message_type: u8, ciaddr: [u8; 4], asked: &[u8]) -> Vec<u8> {
+    fn request(message_type: u8, ciaddr: [u8; 4], asked: &[u8]) -> Vec<u8> {
         let mut message = vec![
             0x01, // op: BOOTREQUEST
             0x08, // htype, as the RAS adapter sends it
