@@ -332,6 +332,20 @@ fn nt_23_heads_without_end_are_refused_within_bounds() {
 }
 
 #[test]
+fn the_longest_request_line_is_the_same_in_every_split() {
+    let method = "M".repeat(MAX_METHOD);
+    for (more, status) in [(0, None), (1, Some(414)), (2, Some(414))] {
+        let target = "a".repeat(MAX_TARGET - 1 + more);
+        let head = format!("{method} /{target} HTTP/1.1\r\nHost: a.example\r\n\r\n");
+        let whole = feed_one(head.as_bytes());
+        assert_eq!(whole.refusal().map(Refusal::status), status);
+        for cut in [1, MAX_REQUEST_LINE - 1, MAX_REQUEST_LINE, MAX_REQUEST_LINE + 1, MAX_REQUEST_LINE + 2] {
+            assert_eq!(feed(<[_; 2]>::from(head.as_bytes().split_at(cut))), whole);
+        }
+    }
+}
+
+#[test]
 fn nt_25_methods_that_are_no_tokens_and_connect_are_refused() {
     for line in ["CONNECT a:80 HTTP/1.1", "GET \t/ HTTP/1.1", "G(T / HTTP/1.1", "GET\0 / HTTP/1.1", "PRI * HTTP/1.1"] {
         let outcome = feed_one(format!("{line}\r\nHost: a\r\n\r\n").as_bytes());
