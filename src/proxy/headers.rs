@@ -150,7 +150,7 @@ pub fn strip_authorization(headers: &mut HeaderMap) {
 }
 
 /// Removes from a response what belongs to the upstream's connection. Nothing is reserved in this direction.
-pub fn strip_outbound(headers: &mut HeaderMap) {
+pub fn strip_response(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
 }
 
@@ -416,7 +416,7 @@ mod tests {
         strip_inbound(&mut request, NO_NAMES);
         assert!(request.is_empty());
         let mut response = map(&[&lines[..], &[("x-user", "1"), ("forwarded", "2"), ("set-cookie", "3")]].concat());
-        strip_outbound(&mut response);
+        strip_response(&mut response);
         assert_eq!(response, map(&[("x-user", "1"), ("forwarded", "2"), ("set-cookie", "3")]));
     }
 
