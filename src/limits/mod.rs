@@ -1,9 +1,9 @@
 //! Person, API, tunnel: is there room for one more request, or not.
 //!
-//! In go the [`Charge`]s of one request (a limit, the key of its bucket, a quota) and the time; out comes the [`Room`]
-//! that is left in the tightest bucket, or the [`Exceeded`] limit, and then no bucket has been touched. All buckets of a
-//! process are in one [`Limits`], whose memory is fixed when it is made: a bucket that is full again is forgotten first,
-//! and when every place holds an active bucket, the newcomer is refused rather than an active bucket forgotten.
+//! In go the [`Charge`]s of one request (a limit, the key of its bucket, a quota) and the time. Out comes the [`Room`]
+//! that is left in the tightest bucket, or the [`Exceeded`] limit, and then no bucket has been touched. All buckets of
+//! a process are in one [`Limits`], whose memory is fixed when it is made: a bucket that is full again is forgotten
+//! first, and when every place holds an active bucket, the newcomer is refused rather than an active bucket forgotten.
 //! [`PreLimit`] is the one bucket of a session that stands before any policy work and shares nothing.
 //!
 //! The arithmetic is the generic cell rate algorithm of `governor`, on monotonic time: a step of the wall clock means
@@ -109,7 +109,8 @@ impl Limits {
         Self { seed: RandomState::new(), start, table: Mutex::new(table) }
     }
 
-    /// Takes one cell for each charge, or nothing at all. `None` when there is no charge.
+    /// Takes one cell for each charge, or nothing at all. `None` when there is no charge. The charges are asked for
+    /// while the buckets are locked, so they should be at hand.
     pub fn take<'a>(
         &self,
         charges: impl Iterator<Item = Charge<'a>>,

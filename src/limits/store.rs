@@ -1,8 +1,8 @@
 //! The places of the buckets: a table that is as large when it is made as it ever gets.
 //!
 //! A bucket may be in one of two small sets, which its hash names; a new one goes to the set with more room. So a look
-//! touches a few cache lines, nothing is ever moved or swept, and no call does more work than any other. A place is free
-//! when its bucket is full again, for a full bucket and none are the same.
+//! touches a few cache lines, nothing is ever moved or swept, and no call does more work than any other. A place is
+//! free when its bucket is full again, for a full bucket and none are the same.
 
 /// Places in a set: the tags of a set fill one cache line.
 const WAYS: usize = 8;

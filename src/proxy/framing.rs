@@ -1,10 +1,11 @@
 //! The strict look at HTTP/1.1 bytes before the HTTP library reads them: one verdict per request, in order.
 //!
 //! In go the bytes of one connection ([`Framing::handle_input`]). Out come the bytes that the library may read, and
-//! for each request a [`Verdict`] ([`Framing::poll_verdict`]), which the handler takes when the library calls it. A head
-//! is released only when it is complete and judged: a good one byte for byte, in the place of a bad one the harmless
-//! [`REFUSED`], so that the handler is called and can answer; nothing after it is released. Bodies are followed so that
-//! the next head is where the library will look for it. Chunk sizes are written anew, trailers are swallowed.
+//! for each request a [`Verdict`] ([`Framing::poll_verdict`]), which the handler takes when the library calls it. A
+//! head is released only when it is complete and judged: a good one byte for byte, in the place of a bad one the
+//! harmless [`REFUSED`], so that the handler is called and can answer; nothing after it is released. Bodies are
+//! followed so that the next head is where the library will look for it. Chunk sizes are written anew, trailers are
+//! swallowed.
 //!
 //! The library is lenient (it hides fragments, bare line feeds, chunk extensions, a doubled Content-Length), and
 //! leniency in one of two parsers is what request smuggling lives on. RFC 9112 is the grammar; where it lets a
@@ -13,7 +14,8 @@
 //! Back-pressure: at most [`MAX_VERDICTS`] requests run ahead of the handler, and nothing runs ahead of an upgrade that
 //! is not decided. Then [`Framing::handle_input`] takes fewer bytes than it was given: the owner keeps the rest, stops
 //! reading, and gives it again after [`Framing::poll_verdict`], [`Framing::pass_through`] or
-//! [`Framing::decline_upgrade`]. The heads in question have been released, so the library has work and the owner's turn comes.
+//! [`Framing::decline_upgrade`]. The heads in question have been released, so the library has work and the owner's turn
+//! comes.
 
 mod chunked;
 mod fault;
@@ -102,8 +104,8 @@ impl Framing {
         Self { port, state: State::Head, section: Section::default(), verdicts: VecDeque::new() }
     }
 
-    /// Takes bytes from the wire and appends to `out` what the library may read. Returns how many bytes were taken: all,
-    /// unless [`Framing::is_full`]. After an error the library's reader must fail, which ends the connection.
+    /// Takes bytes from the wire and appends to `out` what the library may read. Returns how many bytes were taken:
+    /// all, unless [`Framing::is_full`]. After an error the library's reader must fail, which ends the connection.
     pub fn handle_input(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, Broken> {
         let mut rest = bytes;
         while !rest.is_empty() && !self.is_full() {

@@ -49,9 +49,14 @@ fn is(byte: u8, class: u8) -> bool {
     CLASSES[usize::from(byte)] & class != 0
 }
 
+/// Whether every byte is of the class. The loop has no early exit: what is long is seldom wrong.
+fn all(bytes: &[u8], class: u8) -> bool {
+    bytes.iter().fold(class, |common, &byte| common & CLASSES[usize::from(byte)]) != 0
+}
+
 /// Whether these bytes are a token.
 pub fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|&byte| is(byte, TOKEN))
+    !bytes.is_empty() && all(bytes, TOKEN)
 }
 
 pub(super) fn is_path(byte: u8) -> bool {
@@ -60,6 +65,15 @@ pub(super) fn is_path(byte: u8) -> bool {
 
 pub(super) fn is_query(byte: u8) -> bool {
     is(byte, QUERY)
+}
+
+/// Whether a path or a query needs no second look at its bytes.
+pub(super) fn is_plain_path(bytes: &[u8]) -> bool {
+    all(bytes, PATH)
+}
+
+pub(super) fn is_plain_query(bytes: &[u8]) -> bool {
+    all(bytes, QUERY)
 }
 
 pub(super) fn is_unreserved(byte: u8) -> bool {

@@ -117,7 +117,7 @@ impl<'a> Fields<'a> {
         if !is_token(name) {
             return Err(Malformed::FieldName { line: self.lines });
         }
-        if name.contains(&b'_') {
+        if name.iter().fold(false, |found, &byte| found | (byte == b'_')) {
             return Err(Malformed::FieldUnderscore { line: self.lines });
         }
         if has_control(value) {

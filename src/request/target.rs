@@ -2,7 +2,9 @@
 //!
 //! RFC 9112 section 3.2, RFC 9113 section 8.3.1, RFC 3986 section 3.
 
-use super::chars::{is_control, is_path, is_query, is_unreserved, push_triplet, triplet};
+use super::chars::{
+    is_control, is_path, is_plain_path, is_plain_query, is_query, is_unreserved, push_triplet, triplet,
+};
 use super::{MAX_TARGET, Malformed};
 
 /// What in a path is legal only where an API says that it is opaque, for servers read it differently.
@@ -94,7 +96,7 @@ fn refuse_byte(byte: u8, at: usize) -> Malformed {
 
 fn read_path(bytes: &[u8], offset: usize) -> Result<(Box<str>, Oddities), Malformed> {
     let mut oddities = Oddities::default();
-    let path = match ascii(bytes, is_path) {
+    let path = match ascii(bytes, is_plain_path) {
         Some(plain) => plain.into(),
         None => decode_path(bytes, offset, &mut oddities)?,
     };
@@ -105,9 +107,9 @@ fn read_path(bytes: &[u8], offset: usize) -> Result<(Box<str>, Oddities), Malfor
     Ok((path, oddities))
 }
 
-/// The bytes as text when every one is of the class, which is a class of ASCII characters.
-fn ascii(bytes: &[u8], class: fn(u8) -> bool) -> Option<&str> {
-    if bytes.iter().all(|&byte| class(byte)) { std::str::from_utf8(bytes).ok() } else { None }
+/// The bytes as text when they are plain, which only ASCII characters are.
+fn ascii(bytes: &[u8], is_plain: fn(&[u8]) -> bool) -> Option<&str> {
+    if is_plain(bytes) { std::str::from_utf8(bytes).ok() } else { None }
 }
 
 /// Decodes once: unreserved characters are decoded, every other triplet is kept in upper case.
@@ -211,7 +213,7 @@ fn decode_to_the_end(bytes: &[u8]) -> Vec<u8> {
 
 /// The query as sent, without parameters named `_method`; `None` when nothing else was in it.
 fn read_query(bytes: &[u8], offset: usize) -> Result<Option<Box<str>>, Malformed> {
-    let query = match ascii(bytes, is_query) {
+    let query = match ascii(bytes, is_plain_query) {
         Some(plain) => plain,
         None => {
             check_query(bytes, offset)?;
