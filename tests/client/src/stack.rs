@@ -189,4 +189,6 @@ impl Stack {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+pub(crate) mod peer;
+#[cfg(test)]
+mod tests;

@@ -71,11 +71,7 @@ fn every_client_comes_up_with_every_method() {
         let (client, events) = run(profile(method, kind), &mut server);
         let mtu = if kind == ClientKind::Windows { 1400 } else { 1500 };
         let wanted = Up { address: CLIENT, gateway: GATEWAY, dns: vec![GATEWAY], mtu };
-        assert_eq!(
-            events,
-            [Event::HttpStatus(200), Event::CallConnected, Event::Up(wanted)],
-            "{method:?} {kind:?}"
-        );
+        assert_eq!(events, [Event::HttpStatus(200), Event::CallConnected, Event::Up(wanted)], "{method:?} {kind:?}");
         assert_eq!(server.binding, Some(true), "{method:?} {kind:?}");
         let rejected: &[u16] = match (kind, method) {
             (ClientKind::OpenSstp, _) => &[],
@@ -110,11 +106,7 @@ fn a_wrong_password_is_refused_by_every_method() {
         let mut server = MiniServer::new(method);
         server.password = "another";
         let (_, events) = run(profile(method, kind), &mut server);
-        let wanted = [
-            Event::HttpStatus(200),
-            Event::AuthRefused { code: 691 },
-            Event::Ended(Ended::Refused(691)),
-        ];
+        let wanted = [Event::HttpStatus(200), Event::AuthRefused { code: 691 }, Event::Ended(Ended::Refused(691))];
         assert_eq!(events, wanted, "{method:?} {kind:?}");
         assert_eq!(server.binding, None);
     }
@@ -162,7 +154,6 @@ fn each_wrong_binding_is_wrong_and_the_abort_is_told() {
         Cheat::WrongCertHash,
         Cheat::SwappedKeys,
         Cheat::Sha1Binding,
-        Cheat::ConnectedEarly,
         Cheat::ConnectedTwice,
         Cheat::IpcpBeforeAuth,
     ];
@@ -176,6 +167,38 @@ fn each_wrong_binding_is_wrong_and_the_abort_is_told() {
     let mut server = MiniServer::new(Method::MsChapV2);
     run(profile(Method::MsChapV2, ClientKind::Windows).zero_hlak(true), &mut server);
     assert_eq!(server.binding, Some(false));
+}
+
+#[test]
+fn an_early_call_connected_follows_the_response_at_once() {
+    let mut server = MiniServer::new(Method::MsChapV2);
+    let cheat = Cheat::ConnectedEarly;
+    let (_, events) = run(profile(Method::MsChapV2, ClientKind::Pppd).cheat(cheat), &mut server);
+    let response = server.seen.iter().position(|packet| packet.get(6..9) == Some(&[0xC2, 0x23, 2])).unwrap();
+    assert_eq!(server.seen[response + 1][..6], [0x10, 0x01, 0x00, 0x70, 0x00, 0x04]);
+    assert_eq!((server.binding, up(&events).is_some()), (Some(true), true));
+}
+
+#[test]
+fn an_unauthenticated_client_may_refuse_and_insist() {
+    let mut server = MiniServer::new(Method::MsChapV2);
+    server.offer = Method::MsChapV2;
+    let now = origin();
+    let mut refuser = client(profile(Method::MsChapV2, ClientKind::Pppd).cheat(Cheat::RefuseAuth), now);
+    refuser.handle_input(b"HTTP/1.1 200 OK\r\n\r\n", now);
+    refuser.handle_input(&[&hex("10010030000200010004002800000002")[..], &[0x40; 32]].concat(), now);
+    let mut out = Vec::new();
+    refuser.poll_transmit(&mut out);
+    refuser.handle_input(&hex("10000011ff03c021010100090305c22381"), now);
+    assert_eq!(sent(&mut refuser), [hex("10000011ff03c021040100090305c22381")]);
+
+    let insisted = Ipv4Addr::new(10, 0, 0, 1);
+    let mut insister = client(profile(Method::Pap, ClientKind::OpenSstp).cheat(Cheat::InsistAddress(insisted)), now);
+    let mut server = MiniServer::new(Method::Pap);
+    let events = talk(&mut insister, &mut server, now, usize::MAX);
+    assert_eq!(ended(&events), Some(&Ended::Broken("the negotiation does not converge".into())));
+    let last = server.seen.iter().rev().find(|packet| packet.get(6..9) == Some(&[0x80, 0x21, 1])).unwrap();
+    assert_eq!(last[12..18], [3, 6, 10, 0, 0, 1]);
 }
 
 #[test]
@@ -313,7 +336,10 @@ fn after_head(kind: ClientKind, head: &str) -> Option<Ended> {
 fn the_http_response_must_be_one_that_real_clients_read() {
     let broken = |head| matches!(after_head(ClientKind::Pppd, head), Some(Ended::Broken(_)));
     assert_eq!(after_head(ClientKind::Pppd, "HTTP/1.1 200 OK\r\nServer: x\r\n\r\n"), None);
-    assert_eq!(after_head(ClientKind::Windows, "HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n"), Some(Ended::Http(503)));
+    assert_eq!(
+        after_head(ClientKind::Windows, "HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n"),
+        Some(Ended::Http(503))
+    );
     assert!(broken("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
     assert!(broken("HTTP/1.0 200 OK\r\n\r\n"));
     assert!(broken("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"));
@@ -483,10 +509,7 @@ fn the_transcript_of_a_real_pppd_is_followed() {
         connected[..48],
         hex("10010070000400010003006800000002f72ec112b0be6b687027c80e6d99a75a9046dc50017c7ef6f3a40e1d6d5891d4")[..]
     );
-    assert_eq!(
-        *ipcp,
-        hex("10000024ff0380210101001c0206002d0f01030600000000810600000000830600000000")
-    );
+    assert_eq!(*ipcp, hex("10000024ff0380210101001c0206002d0f01030600000000810600000000830600000000"));
     assert_eq!(ipv6cp[..8], hex("10000016ff038057")[..]);
 
     client.handle_input(&hex("1001000800080000"), now);
