@@ -350,6 +350,32 @@ mod tests {
     }
 
     #[test]
+    fn http_2_requests_run_side_by_side() {
+        use hyper::service::service_fn;
+
+        block_on(async {
+            let (client, server) = duplex(64 << 10);
+            let service = service_fn(async |request: http::Request<Incoming>| {
+                let seen = format!("{} {}", request.uri(), request.method());
+                Ok::<_, std::convert::Infallible>(http::Response::new(Full::new(Bytes::from(seen))))
+            });
+            let mut owner = JoinSet::new();
+            owner.spawn(async move {
+                let io = TokioIo::new(server);
+                let _ =
+                    hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
+            });
+            let http = Http2::new(client).await.unwrap();
+            let (get, post) = tokio::join!(
+                http.send(Request::get("orders.example", "/v1?x=1")),
+                http.send(Request::post("orders.example", "/v2", "body")),
+            );
+            assert_eq!(get.unwrap().text(), "https://orders.example/v1?x=1 GET");
+            assert_eq!(post.unwrap().text(), "https://orders.example/v2 POST");
+        });
+    }
+
+    #[test]
     fn raw_bytes_go_as_they_are_and_the_end_is_told() {
         block_on(async {
             let (client, mut server) = duplex(4096);

@@ -66,6 +66,23 @@ pub enum Cheat {
     ConnectTwice,
 }
 
+impl Cheat {
+    /// The source address of every inner packet, when it is not the assigned one.
+    pub(crate) fn spoofed_source(self) -> Option<Ipv4Addr> {
+        if let Self::SpoofSource(address) = self { Some(address) } else { None }
+    }
+
+    /// The address that IPCP asks for; 0.0.0.0 asks for any.
+    pub(crate) fn requested_address(self) -> Ipv4Addr {
+        if let Self::InsistAddress(address) = self { address } else { Ipv4Addr::UNSPECIFIED }
+    }
+
+    /// The protocol of Call Connect Request.
+    pub(crate) fn encapsulated_protocol(self) -> u16 {
+        if let Self::EncapsulatedProtocol(number) = self { number } else { 1 }
+    }
+}
+
 /// A connection profile.
 #[derive(Clone)]
 pub struct Profile {

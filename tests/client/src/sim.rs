@@ -125,7 +125,7 @@ pub struct SimClient {
     asked_to_authenticate: bool,
     peer_mru: u16,
     gateway: Option<Ipv4Addr>,
-    /// Call Connect Ack came in this input; Windows hears no PPP until the next.
+    /// Call Connect Ack came in this flight; Windows hears no PPP until it has had its turn to send.
     deaf: bool,
     refused: Option<u32>,
     deadline: Option<(Instant, &'static str)>,
@@ -152,10 +152,7 @@ impl SimClient {
         if profile.cheat == Cheat::EagerConnect {
             out.extend(wire::call_connect_request(1));
         }
-        let address = match profile.cheat {
-            Cheat::InsistAddress(address) => address,
-            _ => Ipv4Addr::UNSPECIFIED,
-        };
+        let address = profile.cheat.requested_address();
         let mut ipcp = Negotiation::new(protocol::IPCP, habits::ipcp_request(client, address), 1);
         ipcp.fixed = (!address.is_unspecified()).then_some(habits::ipcp::ADDRESS);
         Self {
@@ -230,6 +227,9 @@ impl SimClient {
 
     /// Appends what is to be written; `false` when there was nothing.
     pub fn poll_transmit(&mut self, out: &mut Vec<u8>) -> bool {
+        if std::mem::take(&mut self.deaf) {
+            self.start_ppp(self.heard_at);
+        }
         if self.out.is_empty() {
             return false;
         }
@@ -298,9 +298,6 @@ impl SimClient {
         } else {
             self.take_packets(bytes, now, sink);
         }
-        if std::mem::take(&mut self.deaf) {
-            self.start_ppp(now);
-        }
     }
 
     fn handle_head(&mut self, head: Vec<u8>, at_line_end: bool, now: Instant, sink: Sink<'_>) {
@@ -321,10 +318,8 @@ impl SimClient {
                 self.events.push_back(Event::HttpStatus(200));
                 self.call = Call::AckPending;
                 self.deadline = Some((now + NEGOTIATION, "Call Connect Ack"));
-                match self.profile.cheat {
-                    Cheat::EagerConnect => {}
-                    Cheat::EncapsulatedProtocol(number) => self.out.extend(wire::call_connect_request(number)),
-                    _ => self.out.extend(wire::call_connect_request(1)),
+                if self.profile.cheat != Cheat::EagerConnect {
+                    self.out.extend(wire::call_connect_request(self.profile.cheat.encapsulated_protocol()));
                 }
                 self.take_packets(rest.get(4..).unwrap_or_default(), now, sink);
             }
@@ -380,6 +375,11 @@ impl SimClient {
                 let status = statuses.first().copied().unwrap_or(Status { attribute: 0, status: 0 });
                 self.end(Ended::Nak(status));
             }
+            (Message::CallAbort(None) | Message::CallDisconnect(None), _)
+                if self.profile.client == ClientKind::Pppd =>
+            {
+                self.broken("an ending without Status Info, which sstpc ignores", now);
+            }
             (Message::CallAbort(status), _) => {
                 self.out.extend(wire::ending(5, self.status_of_ours(0)));
                 self.end(Ended::Aborted(status));
@@ -425,11 +425,8 @@ impl SimClient {
     fn send_call_connected(&mut self, hlak: &Hlak) {
         let Call::Connecting { mut nonce, hashes } = self.call else { return };
         let cheat = self.profile.cheat;
-        let hash = match cheat {
-            Cheat::Sha1Binding => BindingHash::Sha1,
-            _ if hashes & 2 != 0 => BindingHash::Sha256,
-            _ => BindingHash::Sha1,
-        };
+        let strong = hashes & 2 != 0 && cheat != Cheat::Sha1Binding;
+        let hash = if strong { BindingHash::Sha256 } else { BindingHash::Sha1 };
         let mut certificate = crypto::certificate_hash(hash, &self.certificate);
         nonce[0] ^= u8::from(cheat == Cheat::WrongNonce);
         certificate[0] ^= u8::from(cheat == Cheat::WrongCertHash);
@@ -446,14 +443,14 @@ impl SimClient {
     }
 
     fn binding_key(&self, hlak: &Hlak) -> Hlak {
-        let (send, receive) = hlak.0.split_at(16);
-        match self.profile.cheat {
-            _ if self.profile.zero_hlak => Hlak::ZERO,
-            Cheat::SwappedKeys => {
-                Hlak(std::array::from_fn(|i| receive.get(i).copied().unwrap_or_else(|| send[i - 16])))
-            }
-            _ => hlak.clone(),
+        if self.profile.zero_hlak {
+            return Hlak::ZERO;
         }
+        let mut key = hlak.clone();
+        if self.profile.cheat == Cheat::SwappedKeys {
+            key.0.rotate_left(16);
+        }
+        key
     }
 
     /// How long to wait in silence, and how many echoes may stay unanswered.

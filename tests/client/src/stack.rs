@@ -159,18 +159,15 @@ impl Stack {
         let (sockets, count) = (&mut self.sockets, &mut self.count);
         self.orphans.retain_mut(|orphan| {
             let socket = sockets.get_mut::<Socket<'_>>(orphan.handle);
-            let unread = socket.recv_queue() > 0;
-            match socket.state() {
-                // After an abort the reset leaves with the next poll, and with it the endpoint.
-                State::Closed if socket.remote_endpoint().is_none() => {}
-                State::TimeWait => {}
-                State::Closed => return true,
-                _ if now < orphan.until && !unread => return true,
-                _ => {
+            // After an abort the reset leaves with the next poll, and with it the endpoint.
+            let aborted = socket.state() == State::Closed && socket.remote_endpoint().is_some();
+            let done = matches!(socket.state(), State::Closed | State::TimeWait) && !aborted;
+            if !done {
+                if !aborted && (now >= orphan.until || socket.recv_queue() > 0) {
                     socket.abort();
                     orphan.until = now;
-                    return true;
                 }
+                return true;
             }
             if let Some(port) = orphan.port {
                 forget(port);

@@ -21,7 +21,7 @@ use crate::ip::{self, Ipv4};
 use crate::sim::{Ended, Event, SimClient, Up};
 use crate::stack::{Stack, TcpSettings};
 use crate::tap::{Counters, Tap};
-use crate::{Cheat, Error, Profile, Resolved, clock, dhcp, dns};
+use crate::{Error, Profile, Resolved, clock, dhcp, dns};
 
 /// Waits for inner packets; every question in flight has one.
 const MAX_WAITS: usize = 1024;
@@ -70,10 +70,13 @@ enum Status {
     Ended(Ended),
 }
 
+/// Whether an inner packet is the one that somebody waits for.
+type Wanted = Box<dyn Fn(&[u8]) -> bool + Send>;
+
 /// Someone who waits for one inner packet.
 struct PacketWait {
     id: u64,
-    wanted: Box<dyn Fn(&[u8]) -> bool + Send>,
+    wanted: Wanted,
     found: oneshot::Sender<Vec<u8>>,
 }
 
@@ -229,10 +232,7 @@ impl Tunnel {
         profile: Profile,
         settings: TcpSettings,
     ) -> Result<Self, Error> {
-        let spoof = match profile.cheat {
-            Cheat::SpoofSource(address) => Some(address),
-            _ => None,
-        };
+        let spoof = profile.cheat.spoofed_source();
         let seed = clock::seed();
         let (sender, mut status) = watch::channel(Status::Connecting);
         let core = Core {
@@ -251,15 +251,22 @@ impl Tunnel {
         let shared = Arc::new(Shared { core: Mutex::new(core), kick: Notify::new() });
         let mut task = JoinSet::new();
         task.spawn(driver::run(tcp, tls, shared.clone()));
-        let up =
-            match &*status.wait_for(|status| !matches!(status, Status::Connecting)).await.map_err(|_| Error::Lost)? {
-                Status::Up(up) => up.clone(),
-                Status::Ended(ended) => return Err(ended.clone().into()),
-                Status::Connecting => return Err(Error::Lost),
-            };
+        let connected = match status.wait_for(|status| !matches!(status, Status::Connecting)).await.as_deref() {
+            Ok(Status::Up(up)) => Ok(up.clone()),
+            Ok(Status::Ended(ended)) => Err(Error::from(ended.clone())),
+            Ok(Status::Connecting) | Err(_) => Err(Error::Lost),
+        };
+        let up = match connected {
+            Ok(up) => up,
+            Err(error) => {
+                // The answer to an abort, or the farewell to a refusal, still has to leave.
+                let _ = timeout(driver::FAREWELL, task.join_next()).await;
+                return Err(error);
+            }
+        };
         let local = spoof.unwrap_or(up.address);
         let numbers = AtomicU32::new(u32::from_be_bytes([seed[28], seed[29], seed[30], seed[31]]));
-        Ok(Self { shared, up, status, numbers, local, task: task })
+        Ok(Self { shared, up, status, numbers, local, task })
     }
 
     /// The address that the server assigned.
@@ -395,10 +402,7 @@ impl Tunnel {
         }
     }
 
-    fn register(
-        &self,
-        wanted: Box<dyn Fn(&[u8]) -> bool + Send>,
-    ) -> Result<(WaitGuard<'_>, oneshot::Receiver<Vec<u8>>), Error> {
+    fn register(&self, wanted: Wanted) -> Result<(WaitGuard<'_>, oneshot::Receiver<Vec<u8>>), Error> {
         let (found, receiver) = oneshot::channel();
         let mut core = self.shared.lock();
         core.check()?;

@@ -190,10 +190,10 @@ impl SimClient {
     }
 
     fn authenticated(&mut self, now: Instant) {
-        match self.profile.cheat {
-            Cheat::NeverConnected => self.deadline = None,
-            Cheat::DataBeforeConnected => {}
-            _ => self.connect_call(),
+        if self.profile.cheat == Cheat::NeverConnected {
+            self.deadline = None;
+        } else if self.profile.cheat != Cheat::DataBeforeConnected {
+            self.connect_call();
         }
         self.start_network(now);
     }
@@ -257,17 +257,15 @@ impl SimClient {
             ClientKind::Pppd => self.send_lcp_echo(b""),
             ClientKind::OpenSstp => {}
         }
-        match self.profile.cheat {
-            Cheat::IpcpBeforeAuth | Cheat::RefuseAuth => {
-                self.connect_call();
-                self.start_network(now);
-            }
-            _ if !self.asked_to_authenticate => self.broken("LCP opened without authentication", now),
-            _ => {
-                self.auth = Authentication::new(self.profile.method);
-                let step = self.auth.open(&self.profile, now);
-                self.act(step, now);
-            }
+        if matches!(self.profile.cheat, Cheat::IpcpBeforeAuth | Cheat::RefuseAuth) {
+            self.connect_call();
+            self.start_network(now);
+        } else if self.asked_to_authenticate {
+            self.auth = Authentication::new(self.profile.method);
+            let step = self.auth.open(&self.profile, now);
+            self.act(step, now);
+        } else {
+            self.broken("LCP opened without authentication", now);
         }
     }
 

@@ -46,17 +46,11 @@ fn run(profile: Profile, server: &mut MiniServer) -> (SimClient, Vec<Event>) {
 }
 
 fn up(events: &[Event]) -> Option<&Up> {
-    events.iter().find_map(|event| match event {
-        Event::Up(up) => Some(up),
-        _ => None,
-    })
+    events.iter().find_map(|event| if let Event::Up(up) = event { Some(up) } else { None })
 }
 
 fn ended(events: &[Event]) -> Option<&Ended> {
-    events.iter().find_map(|event| match event {
-        Event::Ended(ended) => Some(ended),
-        _ => None,
-    })
+    events.iter().find_map(|event| if let Event::Ended(ended) = event { Some(ended) } else { None })
 }
 
 const METHODS: [Method; 3] = [Method::Pap, Method::MsChapV2, Method::EapMsChapV2];
@@ -139,7 +133,7 @@ fn packets_go_both_ways_once_up() {
     let mut out = Vec::new();
     client.poll_transmit(&mut out);
     server.handle_input(&out);
-    assert_eq!(server.packets, [packet.clone()]);
+    assert_eq!(server.packets, std::slice::from_ref(&packet));
     let mut taken = Vec::new();
     client.handle_input_with(&server.take_output(), origin(), |bytes| taken.push(bytes.to_vec()));
     assert_eq!(taken, [packet]);
@@ -239,10 +233,10 @@ fn windows_is_deaf_to_lcp_in_the_flight_of_the_ack() {
 #[test]
 fn clients_hang_up_as_they_do() {
     // The last SSTP packets of the client: message types, or protocol and code of a PPP frame.
-    let wanted: [(ClientKind, &[(u16, u8)], bool); 3] = [
-        (ClientKind::Windows, &[(protocol::LCP, 5), (0, 6)], true),
-        (ClientKind::Pppd, &[(protocol::LCP, 5)], false),
-        (ClientKind::OpenSstp, &[(0, 6)], true),
+    let wanted = [
+        (ClientKind::Windows, vec![(protocol::LCP, 5), (0, 6)], true),
+        (ClientKind::Pppd, vec![(protocol::LCP, 5)], false),
+        (ClientKind::OpenSstp, vec![(0, 6)], true),
     ];
     for (kind, last, disconnected) in wanted {
         let mut server = MiniServer::new(Method::MsChapV2);
@@ -274,6 +268,16 @@ fn the_server_may_hang_up() {
     let mut out = Vec::new();
     client.poll_transmit(&mut out);
     assert_eq!(out, wire::CALL_DISCONNECT_ACK);
+}
+
+#[test]
+fn sstpc_needs_status_info_in_an_ending() {
+    for message in [5, 6] {
+        let mut server = MiniServer::new(Method::MsChapV2);
+        let (mut client, _) = run(profile(Method::MsChapV2, ClientKind::Pppd), &mut server);
+        client.handle_input(&wire::ending(message, None), origin());
+        assert!(matches!(client.poll_event(), Some(Event::Ended(Ended::Broken(_)))));
+    }
 }
 
 #[test]
@@ -561,6 +565,7 @@ proptest! {
         if started {
             client.handle_input(b"HTTP/1.1 200 OK\r\n\r\n", now);
             client.handle_input(&[&hex("10010030000200010004002800000002")[..], &[0x40; 32]].concat(), now);
+            client.poll_transmit(&mut Vec::new());
         }
         for chunk in chunks {
             let mut bytes = Vec::new();

@@ -30,14 +30,11 @@ impl Stream {
             let mut core = self.shared.lock();
             let Some(stack) = &mut core.stack else { return Poll::Ready(false) };
             let socket = stack.socket(self.handle);
-            match socket.state() {
-                State::SynSent => {
-                    socket.register_recv_waker(context.waker());
-                    Poll::Pending
-                }
-                State::Closed => Poll::Ready(false),
-                _ => Poll::Ready(true),
+            if socket.state() == State::SynSent {
+                socket.register_recv_waker(context.waker());
+                return Poll::Pending;
             }
+            Poll::Ready(socket.state() != State::Closed)
         })
         .await
     }

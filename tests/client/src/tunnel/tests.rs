@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 use crate::sim::mini::{CLIENT, GATEWAY, MiniServer};
 use crate::stack::peer::{PeerStack, SERVICE, SILENT};
-use crate::{ClientKind, Method};
+use crate::{Cheat, ClientKind, Method};
 
 const NAME: &str = "vpn.example.test";
 
@@ -81,6 +81,15 @@ async fn serve(mut stream: tokio_rustls::server::TlsStream<TcpStream>, mut serve
 
 fn block_on<F: Future<Output = ()>>(test: impl Fn() -> F) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test());
+}
+
+/// Streams and tunnels may live on any runtime.
+#[test]
+fn tunnels_may_be_shared_and_streams_sent() {
+    fn sendable<T: Send + Unpin>() {}
+    fn shareable<T: Send + Sync>() {}
+    sendable::<Stream>();
+    shareable::<Tunnel>();
 }
 
 #[test]
