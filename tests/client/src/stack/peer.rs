@@ -65,6 +65,12 @@ impl PeerStack {
             }
             assert!(dns::parse(udp.data, &answer).is_some());
             self.answers.push(ip::udp((ip.destination, 53), (ip.source, udp.source), &answer));
+        } else if let Some(udp) = ip.udp().filter(|udp| (udp.source, udp.destination) == (68, 67)) {
+            // BOOTREPLY, DHCPACK.
+            let mut answer = udp.data.to_vec();
+            answer[0] = 2;
+            answer[242] = 5;
+            self.answers.push(ip::udp((GATEWAY, 67), (ip.source, 68), &answer));
         } else if ip.protocol == ip::TCP {
             self.device.received.push(packet);
         } else if ip.payload.first() == Some(&8) && ip.destination == GATEWAY {

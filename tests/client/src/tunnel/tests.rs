@@ -102,6 +102,8 @@ fn a_tunnel_comes_up_and_answers() {
         assert_eq!(resolved, Ok(Resolved::Addresses(vec![SERVICE])));
         assert_eq!(tunnel.resolve("hidden.api.corp.example").await, Ok(Resolved::NxDomain));
         assert!(tunnel.ping(GATEWAY).await);
+        let ack = tunnel.inform().await.unwrap();
+        assert_eq!(dhcp::option(&ack, 53), Some(&[5][..]));
         assert_eq!(tunnel.rejected_protocols(), [0x8057, 0x80FD]);
         assert_eq!(tunnel.disconnect().await, Ended::Closed);
         assert!(server.task.join_next().await.unwrap().unwrap());
@@ -137,6 +139,31 @@ fn refusal_and_silence_are_told_apart() {
         assert_eq!(tunnel.tcp(SERVICE, 22).await.err(), Some(Error::Reset));
         let silent = tunnel.tcp_within(SILENT, 443, Duration::from_millis(50)).await;
         assert_eq!(silent.err(), Some(Error::Silent));
+    });
+}
+
+#[test]
+fn raw_packets_go_as_they_are_with_a_spoofed_source_too() {
+    block_on(|| async {
+        let server = Server::start(Method::MsChapV2).await;
+        let spoofed = Ipv4Addr::new(10, 9, 9, 9);
+        let profile = Profile::new(NAME, "User", "clientPass", Method::MsChapV2).cheat(Cheat::SpoofSource(spoofed));
+        let tunnel = Tunnel::connect(server.address, server.roots.clone(), profile).await.unwrap();
+        assert_eq!(tunnel.address(), CLIENT);
+        let reset = |to: Ipv4Addr| {
+            move |packet: &[u8]| {
+                let ip = Ipv4::parse(packet).unwrap();
+                ip.destination == to && ip.tcp().is_some_and(|segment| segment.has(ip::Tcp::RST))
+            }
+        };
+        let syn = ip::tcp((CLIENT, 1000), (SERVICE, 22), 7, ip::Tcp::SYN, b"");
+        assert!(tunnel.ask(syn, Duration::from_secs(5), reset(CLIENT)).await.unwrap().is_some());
+        // The stack's own SYN has the other source.
+        let echo = ip::icmp_echo(CLIENT, SILENT, 1, 1);
+        let (found, refused) =
+            tokio::join!(tunnel.ask(echo, Duration::from_secs(5), reset(spoofed)), tunnel.tcp(SERVICE, 22));
+        assert!(found.unwrap().is_some());
+        assert_eq!(refused.err(), Some(Error::Reset));
     });
 }
 
