@@ -1,4 +1,4 @@
-//! HTTP over any stream: requests by hyper, TLS inside the tunnel by rustls, and raw bytes for what hyper would not send.
+//! HTTP over any stream: requests by hyper, TLS inside the tunnel by rustls, raw bytes for what hyper would not send.
 
 use std::io;
 use std::sync::Arc;

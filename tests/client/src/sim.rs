@@ -1,6 +1,6 @@
 //! The client as a value: HTTP preamble, SSTP call (MS-SSTP 3.2), LCP, authentication, IPCP.
 //!
-//! Bytes of the TLS stream and `now` go in; bytes for the TLS stream, [`Event`]s and inner IP packets come out. No clock,
+//! Bytes of the TLS stream and `now` go in; bytes for it, [`Event`]s and inner IP packets come out. No clock,
 //! no socket; chance comes from a seed. One input, then drain [`SimClient::poll_event`] and
 //! [`SimClient::poll_transmit`], then the next input; [`SimClient::poll_timeout`] says when to call
 //! [`SimClient::handle_timeout`].
