@@ -1,7 +1,7 @@
 //! The configuration of the server: one TOML file, read once, checked whole.
 //!
 //! In goes the path of a file; out comes a [`Config`] in which nothing is optional that is needed, or every complaint
-//! there is, each with its place and its cure. Four steps, each in its own file: [`raw`](self) mirrors the file,
+//! there is, each with its place and its cure. Four steps, each in its own file: `raw` mirrors the file,
 //! `validate` turns what is written into what is meant, `files` opens what the configuration names, [`complaint`]
 //! prints what is wrong. `product.md` 3.2 rules names and defaults; `deploy/wicketgate.toml` shows them all.
 //!
@@ -250,7 +250,6 @@ fn text_of(path: &Path) -> Result<String, Vec<Complaint>> {
             "a configuration is small: is this the file that you mean?",
         ),
     })?;
-    // The text of the key pair of `[users]` never passes here, so there is nothing to wipe.
     String::from_utf8(bytes.to_vec()).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         complain("not-utf8", format!("byte {at} is not UTF-8"), "save the file as UTF-8 without a byte order mark")

@@ -127,7 +127,7 @@ pub(super) enum ReadError {
     TooLarge,
 }
 
-/// The bytes of a regular file of at most `limit` bytes; they are wiped when dropped, for there may be a key in them.
+/// The bytes of a file that has at most `limit` of them; they are wiped when dropped, for there may be a key in them.
 pub(super) fn read_bounded(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, ReadError> {
     let fault = |error: std::io::Error| {
         let kind = error.kind();
