@@ -37,3 +37,11 @@ impl CanonicalRequest {
         self.query.as_deref()
     }
 }
+
+#[cfg(test)]
+impl CanonicalRequest {
+    /// A request whose parts are taken as they are.
+    pub(crate) fn for_test(method: &str, host: &str, path: &str, query: Option<&str>) -> Self {
+        Self { method: method.into(), host: host.into(), path: path.into(), query: query.map(Into::into) }
+    }
+}
