@@ -223,3 +223,11 @@ fn join(path: &str, query: Option<&str>) -> String {
     }
     target
 }
+
+#[cfg(test)]
+impl CanonicalRequest {
+    /// A request whose parts are taken as they are.
+    pub(crate) fn for_test(method: &str, host: &str, path: &str, query: Option<&str>) -> Self {
+        Self { method: method.into(), host: host.into(), path: path.into(), query: query.map(Into::into) }
+    }
+}
