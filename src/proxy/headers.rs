@@ -1,1 +1,453 @@
-//! stub
+//! Which headers cross the proxy: in goes the header map that the HTTP library read, out comes the one that is sent on.
+//!
+//! Three steps towards the upstream, in this order: [`strip_inbound`] takes away what belongs to this connection and
+//! whatever an upstream might mistake for the proxy's word, [`strip_authorization`] where the API wants it, and
+//! [`set_identity`] adds the proxy's word. As stripping comes first, no header of the client can remove one of ours.
+//!
+//! RFC 9110 section 7.6.1 (hop-by-hop), RFC 7239 (Forwarded).
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+/// The person, percent-encoded.
+pub const USER: HeaderName = HeaderName::from_static("wicketgate-user");
+/// The person's groups, each percent-encoded, with commas between them.
+pub const GROUPS: HeaderName = HeaderName::from_static("wicketgate-groups");
+/// The session's id.
+pub const SESSION: HeaderName = HeaderName::from_static("wicketgate-session");
+/// The id of the decision, as in the audit record.
+pub const DECISION: HeaderName = HeaderName::from_static("wicketgate-decision");
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// The longest groups header: servers commonly take 8 KiB of one line, and a list that is cut would state another
+/// membership than the person has.
+const MAX_GROUPS_VALUE: usize = 7 * 1024;
+
+/// Headers of one connection (RFC 9110 section 7.6.1), whether or not `Connection` lists them. `Expect` is answered by
+/// this proxy; `Trailer` announces what is dropped.
+const HOP_BY_HOP: [&str; 11] = [
+    "connection",
+    "proxy-connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-authentication-info",
+];
+
+/// Names that upstreams take for the word of a proxy: exactly these. `-method` is `_method` folded; `proxy` becomes the
+/// environment variable HTTP_PROXY of CGI programs; `client-cert` is RFC 9440.
+const RESERVED_NAMES: [&str; 16] = [
+    "forwarded",
+    "x-forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "client-ip",
+    "cf-connecting-ip",
+    "x-host",
+    "x-method",
+    "x-method-override",
+    "-method",
+    "client-cert",
+    "client-cert-chain",
+    "x-client-cert",
+    "proxy",
+];
+
+/// And these, with whatever follows.
+const RESERVED_PREFIXES: [&str; 14] = [
+    "wicketgate-",
+    "x-forwarded-",
+    "x-original-",
+    "x-rewrite-",
+    "x-http-method",
+    "x-envoy-",
+    "x-auth-",
+    "x-authenticated-",
+    "x-user",
+    "x-remote-",
+    "remote-",
+    "x-ssl-",
+    "ssl-client-",
+    "x-wicketgate-",
+];
+
+/// A header that would be too long to be read by an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the list of groups is {got} bytes long, at most {limit} can be sent")]
+pub struct TooManyGroups {
+    /// The most that is sent.
+    pub limit: usize,
+    /// What it would have been.
+    pub got: usize,
+}
+
+/// Whether the stream inside the tunnel was TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Port 80
+    Http,
+    /// Port 443
+    Https,
+}
+
+impl Scheme {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// What the proxy says to the upstream about a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Assertion<'a, G> {
+    /// The person.
+    pub user: &'a str,
+    /// The person's groups that the evidence states.
+    pub groups: &'a [G],
+    /// The session.
+    pub session: &'a str,
+    /// The decision.
+    pub decision: &'a str,
+    /// Where the tunnel comes from: the only address of a client that anybody can vouch for.
+    pub source: IpAddr,
+    /// The canonical host of the request.
+    pub host: &'a str,
+    /// How the client spoke to the proxy.
+    pub scheme: Scheme,
+    /// The API's own headers, from its `[assert]` table.
+    pub more: &'a [(HeaderName, HeaderValue)],
+}
+
+/// Removes what does not cross the proxy: the connection's headers, those that `Connection` lists, and those that are
+/// reserved. `reserved` are the names in the `[assert]` tables of all APIs.
+pub fn strip_inbound(headers: &mut HeaderMap, reserved: &[impl AsRef<str>]) {
+    strip_hop_by_hop(headers);
+    headers.remove(header::EXPECT);
+    remove_where(headers, |name| {
+        RESERVED_NAMES.iter().any(|reserved| folds_to(name, reserved))
+            || RESERVED_PREFIXES.iter().any(|prefix| begins_with(name, prefix))
+            || reserved.iter().any(|reserved| folds_to(name, reserved.as_ref()))
+    });
+}
+
+/// Removes the client's credentials, for an API that does not want to see them.
+pub fn strip_authorization(headers: &mut HeaderMap) {
+    headers.remove(header::AUTHORIZATION);
+}
+
+/// Removes from a response what belongs to the upstream's connection. Nothing is reserved in this direction.
+pub fn strip_response(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+}
+
+/// Joins the cookies that HTTP/2 may have split over several lines (RFC 9113 section 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut lines = headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(_)) = (lines.next(), lines.next()) else { return };
+    let mut joined = first.as_bytes().to_vec();
+    for line in headers.get_all(header::COOKIE).iter().skip(1) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(line.as_bytes());
+    }
+    // Every piece was a header value, so the whole is one.
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+/// Adds the proxy's word. Each header replaces whatever stands there, so that an upstream never sees two.
+pub fn set_identity(headers: &mut HeaderMap, assertion: &Assertion<'_, impl AsRef<str>>) -> Result<(), TooManyGroups> {
+    let groups = groups_value(assertion.groups)?;
+    let source = assertion.source.to_canonical();
+    let forwarded = match source {
+        IpAddr::V4(source) => format!("for={source};host={};proto={}", assertion.host, assertion.scheme.as_str()),
+        IpAddr::V6(source) => {
+            format!("for=\"[{source}]\";host={};proto={}", assertion.host, assertion.scheme.as_str())
+        }
+    };
+    for (name, value) in [
+        (USER, encode(assertion.user)),
+        (GROUPS, groups),
+        (SESSION, encode(assertion.session)),
+        (DECISION, encode(assertion.decision)),
+        (X_FORWARDED_FOR, source.to_string()),
+        (X_FORWARDED_HOST, assertion.host.to_owned()),
+        (X_FORWARDED_PROTO, assertion.scheme.as_str().to_owned()),
+        (header::FORWARDED, forwarded),
+    ] {
+        match HeaderValue::try_from(value) {
+            Ok(value) => drop(headers.insert(name, value)),
+            // Only a host that is none could come here; the header is left out, and the client's stays removed.
+            Err(_) => drop(headers.remove(name)),
+        }
+    }
+    for (name, value) in assertion.more {
+        headers.insert(name.clone(), value.clone());
+    }
+    Ok(())
+}
+
+fn groups_value(groups: &[impl AsRef<str>]) -> Result<String, TooManyGroups> {
+    let mut value = String::new();
+    for (at, group) in groups.iter().enumerate() {
+        if at > 0 {
+            value.push(',');
+        }
+        push_encoded(&mut value, group.as_ref());
+    }
+    let got = value.len();
+    if got > MAX_GROUPS_VALUE { Err(TooManyGroups { limit: MAX_GROUPS_VALUE, got }) } else { Ok(value) }
+}
+
+fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    push_encoded(&mut encoded, text);
+    encoded
+}
+
+/// Visible ASCII without the comma of lists and the percent sign of this very encoding.
+fn push_encoded(value: &mut String, text: &str) {
+    for byte in text.bytes() {
+        if byte.is_ascii_graphic() && byte != b',' && byte != b'%' {
+            value.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(value, "%{byte:02X}");
+        }
+    }
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .collect();
+    for name in listed {
+        headers.remove(name);
+    }
+    remove_where(headers, |name| HOP_BY_HOP.iter().any(|hop| folds_to(name, hop)));
+}
+
+fn remove_where(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
+    let unwanted: Vec<HeaderName> = headers.keys().filter(|name| is_unwanted(name.as_str())).cloned().collect();
+    for name in unwanted {
+        headers.remove(name);
+    }
+}
+
+/// How the weakest reader of headers, a CGI environment, tells names apart: no case, and `_` is `-`.
+fn fold(byte: u8) -> u8 {
+    if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }
+}
+
+fn folds_to(name: &str, reserved: &str) -> bool {
+    name.len() == reserved.len() && begins_with(name, reserved)
+}
+
+fn begins_with(name: &str, prefix: &str) -> bool {
+    name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(|(a, b)| fold(a) == fold(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NO_NAMES: &[&str] = &[];
+
+    fn map(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn assertion<'a>(groups: &'a [&'a str], more: &'a [(HeaderName, HeaderValue)]) -> Assertion<'a, &'a str> {
+        Assertion {
+            user: "alice",
+            groups,
+            session: "s-1",
+            decision: "d-1",
+            source: IpAddr::from([192, 0, 2, 60]),
+            host: "orders.api.corp.example",
+            scheme: Scheme::Https,
+            more,
+        }
+    }
+
+    fn value<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+        let mut all = headers.get_all(name).iter();
+        let value = all.next().unwrap_or_else(|| panic!("{name} is missing")).to_str().unwrap();
+        assert!(all.next().is_none(), "{name} stands twice");
+        value
+    }
+
+    /// All bytes that an upstream would see, to search for what the client sent.
+    fn seen(headers: &HeaderMap) -> String {
+        headers.iter().map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes()))).collect()
+    }
+
+    #[test]
+    fn nt_16_forwarding_headers_of_the_client_change_nothing() {
+        let names = [
+            "X-Forwarded-Host",
+            "Forwarded",
+            "X-Original-URL",
+            "X-Rewrite-URL",
+            "X-Forwarded-Uri",
+            "X-Forwarded-Prefix",
+            "X-Forwarded-For",
+            "X-Forwarded-Proto",
+            "X-Real-IP",
+            "Client-Cert",
+        ];
+        for name in names {
+            let mut with = map(&[(name, "host=evil"), ("accept", "a/b"), (name, "host=evil")]);
+            let mut without = map(&[("accept", "a/b")]);
+            for headers in [&mut with, &mut without] {
+                strip_inbound(headers, NO_NAMES);
+                set_identity(headers, &assertion(&["dev"], &[])).unwrap();
+            }
+            assert_eq!(with, without, "{name}");
+            assert!(!seen(&with).contains("evil"));
+            assert_eq!(value(&with, "x-forwarded-host"), "orders.api.corp.example");
+        }
+    }
+
+    #[test]
+    fn nt_17_no_spelling_of_a_reserved_name_carries_a_clients_value() {
+        let reserved = ["X-Employee", "x_cost_centre"];
+        let examples = RESERVED_NAMES.into_iter().chain(HOP_BY_HOP).chain(reserved).map(str::to_owned);
+        let names = examples.chain(RESERVED_PREFIXES.map(|prefix| format!("{prefix}id")));
+        for name in names {
+            let mixed: String = name
+                .char_indices()
+                .map(|(at, letter)| if at % 2 == 0 { letter.to_ascii_uppercase() } else { letter })
+                .collect();
+            let spellings: [&[(&str, &str)]; 6] = [
+                &[(&name.to_ascii_uppercase(), "evil")],
+                &[(&name.replace('-', "_"), "evil")],
+                &[(&mixed, "evil"), ("x-ok", "1")],
+                &[(&mixed.replacen('-', "_", 1), "evil ")],
+                &[(&name, "evil"), (&name, "evil"), (&name.replace('-', "_"), "evil")],
+                &[(&name, "good, evil")],
+            ];
+            for lines in spellings {
+                let mut headers = map(lines);
+                strip_inbound(&mut headers, &reserved);
+                assert!(!seen(&headers).contains("evil"), "{lines:?}");
+                set_identity(&mut headers, &assertion(&["dev"], &[])).unwrap();
+                assert!(!seen(&headers).contains("evil"), "{lines:?}");
+            }
+            assert!(HeaderName::from_bytes(format!("{name} ").as_bytes()).is_err(), "a trailing space is no name");
+        }
+    }
+
+    #[test]
+    fn nt_17_what_is_not_reserved_passes() {
+        let lines = [
+            ("accept", "a/b"),
+            ("x-request-id", "1"),
+            ("x-api-key", "2"),
+            ("x-orders-user", "3"),
+            ("forwarded-by", "4"),
+            ("x-author", "5"),
+            ("cookie", "a=1"),
+            ("authorization", "Bearer x"),
+        ];
+        let mut headers = map(&lines);
+        strip_inbound(&mut headers, &["x-employee"]);
+        assert_eq!(headers, map(&lines));
+        strip_authorization(&mut headers);
+        assert_eq!(headers, map(&lines[..7]));
+    }
+
+    #[test]
+    fn nt_18_connection_cannot_name_our_headers_away() {
+        let more = [(HeaderName::from_static("x-user"), HeaderValue::from_static("alice"))];
+        let mut headers = map(&[
+            ("connection", "x-user, authorization, Wicketgate-User,forwarded"),
+            ("connection", "close, x-hop, bad name"),
+            ("x-user", "root"),
+            ("x-hop", "1"),
+            ("x-stays", "2"),
+        ]);
+        strip_inbound(&mut headers, &["x-user"]);
+        assert_eq!(headers, map(&[("x-stays", "2")]));
+        set_identity(&mut headers, &assertion(&["dev", "ops"], &more)).unwrap();
+        assert_eq!(value(&headers, "x-user"), "alice");
+        assert_eq!(value(&headers, "wicketgate-user"), "alice");
+        assert_eq!(value(&headers, "wicketgate-groups"), "dev,ops");
+        assert_eq!(value(&headers, "forwarded"), "for=192.0.2.60;host=orders.api.corp.example;proto=https");
+        assert!(!headers.contains_key("connection"));
+    }
+
+    #[test]
+    fn nt_24_method_overrides_are_stripped() {
+        for name in
+            ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Method", "_method", "X_HTTP_METHOD"]
+        {
+            let mut headers = map(&[(name, "DELETE")]);
+            strip_inbound(&mut headers, NO_NAMES);
+            assert!(headers.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn hop_by_hop_headers_cross_in_neither_direction() {
+        let lines = [("keep-alive", "1"), ("connection", "x-a"), ("x-a", "1"), ("upgrade", "b"), ("te", "trailers")];
+        let mut request = map(&lines);
+        strip_inbound(&mut request, NO_NAMES);
+        assert!(request.is_empty());
+        let mut response = map(&[&lines[..], &[("x-user", "1"), ("forwarded", "2"), ("set-cookie", "3")]].concat());
+        strip_response(&mut response);
+        assert_eq!(response, map(&[("x-user", "1"), ("forwarded", "2"), ("set-cookie", "3")]));
+    }
+
+    #[test]
+    fn names_are_encoded_so_that_a_list_stays_a_list() {
+        let mut headers = HeaderMap::new();
+        let groups = ["a,b", "Domain Users", "50%", "b\u{fc}ro\r\nX: y"];
+        let named =
+            Assertion { user: "al\u{ef}ce\n", source: "::ffff:192.0.2.1".parse().unwrap(), ..assertion(&groups, &[]) };
+        set_identity(&mut headers, &named).unwrap();
+        assert_eq!(value(&headers, "wicketgate-groups"), "a%2Cb,Domain%20Users,50%25,b%C3%BCro%0D%0AX:%20y");
+        assert_eq!(value(&headers, "wicketgate-user"), "al%C3%AFce%0A");
+        assert_eq!(value(&headers, "x-forwarded-for"), "192.0.2.1");
+        let six = Assertion { source: "2001:db8::1".parse().unwrap(), ..assertion(&["a"], &[]) };
+        set_identity(&mut headers, &six).unwrap();
+        assert_eq!(value(&headers, "forwarded"), "for=\"[2001:db8::1]\";host=orders.api.corp.example;proto=https");
+        let many = vec!["group"; 2000];
+        let got = 2000 * 6 - 1;
+        assert_eq!(
+            set_identity(&mut headers, &assertion(&many, &[])),
+            Err(TooManyGroups { limit: MAX_GROUPS_VALUE, got })
+        );
+    }
+
+    #[test]
+    fn split_cookies_are_joined() {
+        let mut headers = map(&[("cookie", "a=1"), ("accept", "x"), ("cookie", "b=2; c=3")]);
+        join_cookies(&mut headers);
+        assert_eq!(value(&headers, "cookie"), "a=1; b=2; c=3");
+        let mut one = map(&[("cookie", "a=1")]);
+        join_cookies(&mut one);
+        assert_eq!(one, map(&[("cookie", "a=1")]));
+    }
+}

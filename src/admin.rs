@@ -1,1 +1,0 @@
-//! Health, metrics and sessions, on a listener of their own.

@@ -1,1 +1,0 @@
-//! Typed audit events and the sink.

@@ -1,0 +1,198 @@
+//! One JSON object on one line, written by hand into a buffer that is used again and again.
+//!
+//! Whatever bytes come in, the result is one line of valid JSON: strings are escaped by `serde_json`'s rules, bytes
+//! that are not UTF-8 become U+FFFD, and texts longer than `longest` are cut, which the line then says by `"cut":true`.
+
+use std::fmt;
+use std::io::Write as _;
+
+/// Writes the fields of one object.
+pub(super) struct Line<'a> {
+    buffer: &'a mut Vec<u8>,
+    /// The longest text in bytes before escaping.
+    longest: usize,
+    /// Whether a text was cut.
+    cut: bool,
+}
+
+const TAKES_ALL: &str = "a Vec takes everything";
+
+impl<'a> Line<'a> {
+    /// Begins the outermost object.
+    pub(super) fn new(buffer: &'a mut Vec<u8>, longest: usize) -> Self {
+        buffer.clear();
+        buffer.push(b'{');
+        Self { buffer, longest, cut: false }
+    }
+
+    /// Ends the line.
+    pub(super) fn end(mut self) {
+        if self.cut {
+            self.key("cut");
+            self.buffer.extend_from_slice(b"true");
+        }
+        self.buffer.extend_from_slice(b"}\n");
+    }
+
+    /// Begins a field. Keys are our own words and need no escaping.
+    fn key(&mut self, key: &'static str) {
+        self.comma();
+        self.buffer.push(b'"');
+        self.buffer.extend_from_slice(key.as_bytes());
+        self.buffer.extend_from_slice(b"\":");
+    }
+
+    fn comma(&mut self) {
+        if !matches!(self.buffer.last(), None | Some(b'{' | b'[')) {
+            self.buffer.push(b',');
+        }
+    }
+
+    fn string(&mut self, text: &str) {
+        let end = if text.len() > self.longest {
+            self.cut = true;
+            text.floor_char_boundary(self.longest)
+        } else {
+            text.len()
+        };
+        serde_json::to_writer(&mut *self.buffer, &text[..end]).expect(TAKES_ALL);
+    }
+
+    pub(super) fn text(&mut self, key: &'static str, text: &str) {
+        self.key(key);
+        self.string(text);
+    }
+
+    /// Bytes that a stranger sent and that should be text.
+    pub(super) fn bytes(&mut self, key: &'static str, bytes: &[u8]) {
+        self.key(key);
+        self.string(&String::from_utf8_lossy(bytes));
+    }
+
+    pub(super) fn number(&mut self, key: &'static str, number: u64) {
+        self.key(key);
+        write!(self.buffer, "{number}").expect(TAKES_ALL);
+    }
+
+    /// What prints as letters, digits and marks that JSON does not escape: ids, addresses, times.
+    pub(super) fn plain(&mut self, key: &'static str, value: impl fmt::Display) {
+        self.key(key);
+        write!(self.buffer, "\"{value}\"").expect(TAKES_ALL);
+    }
+
+    /// The first `most` of a list of texts; more than that counts as a cut.
+    pub(super) fn texts<'t>(&mut self, key: &'static str, texts: impl IntoIterator<Item = &'t str>, most: usize) {
+        self.key(key);
+        self.buffer.push(b'[');
+        for (index, text) in texts.into_iter().enumerate() {
+            if index == most {
+                self.cut = true;
+                break;
+            }
+            self.comma();
+            self.string(text);
+        }
+        self.buffer.push(b']');
+    }
+
+    pub(super) fn object(&mut self, key: &'static str, fields: impl FnOnce(&mut Self)) {
+        self.key(key);
+        self.buffer.push(b'{');
+        fields(self);
+        self.buffer.push(b'}');
+    }
+
+    /// The first `most` of a list of objects; more than that counts as a cut.
+    pub(super) fn objects<T>(
+        &mut self,
+        key: &'static str,
+        items: impl IntoIterator<Item = T>,
+        most: usize,
+        mut fields: impl FnMut(&mut Self, T),
+    ) {
+        self.key(key);
+        self.buffer.push(b'[');
+        for (index, item) in items.into_iter().enumerate() {
+            if index == most {
+                self.cut = true;
+                break;
+            }
+            self.comma();
+            self.buffer.push(b'{');
+            fields(self, item);
+            self.buffer.push(b'}');
+        }
+        self.buffer.push(b']');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn written(longest: usize, fields: impl FnOnce(&mut Line<'_>)) -> serde_json::Value {
+        let mut buffer = Vec::new();
+        let mut line = Line::new(&mut buffer, longest);
+        fields(&mut line);
+        line.end();
+        assert_eq!(buffer.iter().filter(|byte| **byte == b'\n').count(), 1, "one line");
+        assert_eq!(buffer.last(), Some(&b'\n'));
+        serde_json::from_slice(&buffer).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn any_strings_come_out_as_they_went_in(one: String, many: Vec<String>, number: u64) {
+            let value = written(usize::MAX, |line| {
+                line.text("one", &one);
+                line.number("number", number);
+                line.object("inner", |line| line.texts("many", many.iter().map(String::as_str), usize::MAX));
+                line.objects("each", &many, usize::MAX, |line, text| line.text("text", text));
+            });
+            prop_assert_eq!(&value["one"], one.as_str());
+            prop_assert_eq!(value["number"].as_u64(), Some(number));
+            prop_assert_eq!(&value["inner"]["many"], &serde_json::json!(many));
+            prop_assert_eq!(value["each"].as_array().map(Vec::len), Some(many.len()));
+            prop_assert_eq!(&value["cut"], &serde_json::Value::Null);
+        }
+
+        #[test]
+        fn any_bytes_come_out_as_text(bytes: Vec<u8>) {
+            let value = written(usize::MAX, |line| line.bytes("bytes", &bytes));
+            prop_assert_eq!(value["bytes"].as_str(), Some(&*String::from_utf8_lossy(&bytes)));
+        }
+
+        #[test]
+        fn a_cut_text_is_a_beginning_and_is_marked(text in ".{0,40}", longest in 0_usize..40) {
+            let value = written(longest, |line| line.text("text", &text));
+            let kept = value["text"].as_str().unwrap();
+            prop_assert!(text.starts_with(kept) && kept.len() <= longest.max(text.len().min(longest)));
+            prop_assert_eq!(value["cut"].as_bool().unwrap_or(false), text.len() > longest);
+        }
+    }
+
+    #[test]
+    fn a_line_in_a_string_stays_one_line() {
+        let value = written(99, |line| line.text("text", "a\n{\"event\":\"decision\"}\r\u{2028}\u{0}"));
+        assert_eq!(value["text"], "a\n{\"event\":\"decision\"}\r\u{2028}\u{0}");
+    }
+
+    #[test]
+    fn long_lists_are_cut_and_marked() {
+        let value = written(99, |line| line.texts("list", ["a", "b", "c"], 2));
+        assert_eq!(value, serde_json::json!({"list": ["a", "b"], "cut": true}));
+        let value = written(99, |line| line.objects("list", [1, 2], 1, |line, n| line.number("n", n)));
+        assert_eq!(value, serde_json::json!({"list": [{"n": 1}], "cut": true}));
+    }
+
+    #[test]
+    fn empty_objects_and_lists_are_valid() {
+        let value = written(99, |line| {
+            line.object("a", |_| {});
+            line.texts("b", [], 9);
+            line.plain("c", 7);
+        });
+        assert_eq!(value, serde_json::json!({"a": {}, "b": [], "c": "7"}));
+    }
+}

@@ -1,0 +1,26 @@
+//! The audit: what happened, typed, and the file in which it stands.
+//!
+//! In goes an [`Event`]; out comes one line of JSON, whole in the file before [`Audit::write`] returns. So a request
+//! whose `decision` was written can be forwarded, and one whose `decision` could not be written is refused
+//! (`product.md` 4.12). Fields and their names follow `policy-language.md` 3.10. Values of the query, bodies and tokens
+//! have no field here, so they cannot get into the file.
+
+mod encode;
+mod event;
+mod id;
+mod line;
+mod sink;
+mod time;
+
+pub use encode::encode;
+pub use event::{
+    Alarm, AuditLost, Certificate, ConnectionRefused, Decision, End, Event, Limit, LoginRefused, Outcome,
+    PolicyLoadFailed, PolicyLoaded, PreLimited, Reloaded, Request, Token, TunnelDown, TunnelUp, UsersReloaded,
+};
+pub use id::{DecisionId, DecisionIds};
+pub use sink::{Audit, AuditUnavailable, OnFailure};
+pub use time::Rfc3339;
+
+/// The longest line in bytes, its newline included: a reader can be built with a buffer of this size, and one `write`
+/// of it is far below what a file system splits.
+pub const MAX_LINE: usize = 8192;

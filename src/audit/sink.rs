@@ -1,0 +1,272 @@
+//! The file of records: appended to, line by line, by every shard.
+//!
+//! A line is made outside the lock, in a buffer of the thread, and written by one `write(2)` under the lock: lines never
+//! interleave, and the lock costs nothing that the kernel's own lock on the file would not. Nothing is buffered: when
+//! [`Audit::write`] returns, the record stands in the file. It is not forced to the disk: what `write(2)` took
+//! survives the death of this process, though not the loss of power.
+
+use std::cell::RefCell;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use super::MAX_LINE;
+use super::encode::encode;
+use super::event::{AuditLost, Event};
+use crate::{clock, telemetry};
+
+/// What happens to requests while records cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// They are refused: 503 `audit-unavailable`.
+    Refuse,
+    /// They pass; the missing records are counted.
+    Drop,
+}
+
+/// A record could not be written, and what it is about must not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the audit record could not be written: {kind}")]
+pub struct AuditUnavailable {
+    /// What the operating system says.
+    pub kind: io::ErrorKind,
+}
+
+/// The sink.
+#[derive(Debug)]
+pub struct Audit {
+    path: PathBuf,
+    on_failure: OnFailure,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    file: File,
+    /// The last line was written in part: the next one begins on a line of its own.
+    torn: bool,
+    /// Records that are missing since the last one that stands in the file.
+    lost: u64,
+}
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(MAX_LINE));
+}
+
+impl Audit {
+    /// Opens the file for appending; makes it, with mode 0600, when it is not there.
+    pub fn open(path: &Path, on_failure: OnFailure) -> io::Result<Self> {
+        let state = State { file: open(path)?, torn: false, lost: 0 };
+        Ok(Self { path: path.to_path_buf(), on_failure, state: Mutex::new(state) })
+    }
+
+    /// Writes one record with the time of now. When this returns `Ok`, the whole line was given to the operating
+    /// system, or `on_failure` is [`OnFailure::Drop`] and the loss was counted.
+    pub fn write(&self, event: &Event<'_>) -> Result<(), AuditUnavailable> {
+        self.write_at(clock::wall(), event)
+    }
+
+    fn write_at(&self, at: SystemTime, event: &Event<'_>) -> Result<(), AuditUnavailable> {
+        BUFFER.with_borrow_mut(|buffer| {
+            encode(at, event, buffer);
+            let mut state = self.lock();
+            let result = state.recover(at).and_then(|()| state.append(buffer));
+            result.or_else(|error| {
+                state.lost = state.lost.saturating_add(1);
+                metrics::counter!(telemetry::AUDIT_FAILED).increment(1);
+                match self.on_failure {
+                    OnFailure::Refuse => Err(AuditUnavailable { kind: error.kind() }),
+                    OnFailure::Drop => Ok(()),
+                }
+            })
+        })
+    }
+
+    /// Opens the path again, for whoever moved the file away (log rotation). On an error the old file stays in use.
+    pub fn reopen(&self) -> io::Result<()> {
+        let file = open(&self.path)?;
+        let mut state = self.lock();
+        state.file = file;
+        state.torn = false;
+        Ok(())
+    }
+
+    /// Records that are missing since the last one that stands in the file; 0 when all is well.
+    pub fn lost(&self) -> u64 {
+        self.lock().lost
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics under this lock; and if it did, a file and two numbers would still be as true as before.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+impl State {
+    /// Once the file takes lines again, the first of them says how many are missing.
+    fn recover(&mut self, at: SystemTime) -> io::Result<()> {
+        if self.lost == 0 {
+            return Ok(());
+        }
+        let mut line = Vec::new();
+        encode(at, &Event::AuditLost(AuditLost { count: self.lost }), &mut line);
+        self.append(&line)?;
+        self.lost = 0;
+        Ok(())
+    }
+
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.file.write_all(b"\n")?;
+            self.torn = false;
+        }
+        let mut rest = line;
+        while !rest.is_empty() {
+            match self.file.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    rest = rest.get(written..).unwrap_or_default();
+                    self.torn = !rest.is_empty();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::event::Reloaded;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn event(what: &str) -> Event<'_> {
+        Event::Reloaded(Reloaded { what, result: "ok" })
+    }
+
+    fn lines(path: &Path) -> Vec<serde_json::Value> {
+        fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_record_stands_in_the_file_when_write_returns() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        let audit = Audit::open(&path, OnFailure::Refuse).unwrap();
+        for what in ["one", "two"] {
+            audit.write(&event(what)).unwrap();
+            assert_eq!(lines(&path).last().unwrap()["what"], what);
+        }
+        assert_eq!(lines(&path).len(), 2);
+    }
+
+    #[test]
+    fn a_new_file_is_for_its_owner_only_and_an_old_one_is_continued() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        Audit::open(&path, OnFailure::Refuse).unwrap().write(&event("one")).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        Audit::open(&path, OnFailure::Refuse).unwrap().write(&event("two")).unwrap();
+        assert_eq!(lines(&path).len(), 2);
+    }
+
+    #[test]
+    fn a_full_disk_refuses_and_what_was_lost_is_told_after_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        let audit = Audit::open(&path, OnFailure::Refuse).unwrap();
+        audit.write(&event("before")).unwrap();
+        audit.lock().file = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        for _ in 0..2 {
+            assert_eq!(audit.write(&event("never")), Err(AuditUnavailable { kind: io::ErrorKind::StorageFull }));
+        }
+        assert_eq!(audit.lost(), 2);
+
+        audit.reopen().unwrap();
+        audit.write(&event("after")).unwrap();
+        assert_eq!(audit.lost(), 0);
+        let lines = lines(&path);
+        assert_eq!(lines.len(), 3);
+        assert_eq!((&lines[1]["event"], lines[1]["count"].as_u64()), (&"audit-lost".into(), Some(2)));
+        assert_eq!(lines[2]["what"], "after");
+    }
+
+    #[test]
+    fn by_wish_requests_pass_and_the_loss_is_counted() {
+        let audit = Audit::open(Path::new("/dev/full"), OnFailure::Drop).unwrap();
+        assert_eq!(audit.write(&event("never")), Ok(()));
+        assert_eq!(audit.lost(), 1);
+    }
+
+    #[test]
+    fn a_torn_line_stays_alone_in_its_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        let audit = Audit::open(&path, OnFailure::Refuse).unwrap();
+        {
+            let mut state = audit.lock();
+            state.file.write_all(b"{\"time\":\"20").unwrap();
+            state.torn = true;
+        }
+        audit.write(&event("whole")).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let (torn, whole) = text.split_once('\n').unwrap();
+        assert_eq!(torn, "{\"time\":\"20");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(whole).unwrap()["what"], "whole");
+    }
+
+    #[test]
+    fn after_a_rotation_records_go_to_the_new_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, moved) = (directory.path().join("audit.jsonl"), directory.path().join("audit.jsonl.1"));
+        let audit = Audit::open(&path, OnFailure::Refuse).unwrap();
+        audit.write(&event("one")).unwrap();
+        fs::rename(&path, &moved).unwrap();
+        audit.write(&event("two")).unwrap();
+        audit.reopen().unwrap();
+        audit.write(&event("three")).unwrap();
+        assert_eq!(lines(&moved).len(), 2);
+        assert_eq!(lines(&path).len(), 1);
+    }
+
+    #[test]
+    fn a_reopen_that_fails_keeps_the_old_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("logs").join("audit.jsonl");
+        fs::create_dir(directory.path().join("logs")).unwrap();
+        let audit = Audit::open(&path, OnFailure::Refuse).unwrap();
+        fs::rename(directory.path().join("logs"), directory.path().join("old")).unwrap();
+        assert_eq!(audit.reopen().unwrap_err().kind(), io::ErrorKind::NotFound);
+        audit.write(&event("still")).unwrap();
+        assert_eq!(lines(&directory.path().join("old").join("audit.jsonl")).len(), 1);
+    }
+
+    #[test]
+    fn lines_of_many_threads_never_interleave() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        let audit = Audit::open(&path, OnFailure::Refuse).unwrap();
+        std::thread::scope(|scope| {
+            for name in ["a", "b", "c", "d"] {
+                let (audit, name) = (&audit, name.repeat(3000));
+                scope.spawn(move || (0..100).for_each(|_| audit.write(&event(&name)).unwrap()));
+            }
+        });
+        let lines = lines(&path);
+        assert_eq!(lines.len(), 400);
+        for line in lines {
+            let what = line["what"].as_str().unwrap();
+            assert!(what.len() == 3000 && what.chars().all(|letter| what.starts_with(letter)));
+        }
+    }
+}

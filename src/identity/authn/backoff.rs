@@ -1,0 +1,362 @@
+//! Back-off against guessing. Pure: a name, an address and the time in, "judge it" or "not before" out.
+//!
+//! Three counts of failures: of a user from one source, of a source with any user, and of a user from anywhere.
+//!
+//! * The first two double a wait, up to [`LONGEST_WAIT`], once a few failures were forgiven.
+//! * The third only takes the forgiveness away. It makes nobody wait for failures of somebody else, so guessing from a
+//!   thousand addresses cannot lock a person out: from an address of their own, the first attempt is always judged, and
+//!   the wait after it grows with their own failures only.
+//! * A source from which the user has logged in before is not judged by its neighbours: an office behind one address
+//!   keeps working while one machine in it guesses.
+//!
+//! What is left: who guesses at a name from the victim's own address makes that one name wait there, a minute at most.
+//!
+//! IPv6 sources count by /64, which is what one subscriber has. Tables are bounded; the oldest half goes first, so a
+//! flood of new sources makes us forget failures, and never refuse anybody. Successes have a table of their own, which
+//! only successes can fill.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest;
+
+/// Failures of one user from one source that cost nothing: typing errors, and a client that tries two methods.
+const FREE_OF_USER: u32 = 3;
+
+/// Failures of one source that cost nothing: an office on the morning after a password change.
+const FREE_OF_SOURCE: u32 = 20;
+
+/// From so many failures of one user anywhere, each source has one free failure only.
+const SIEGE: u32 = 30;
+
+/// The wait after the first failure that costs something.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+
+/// The longest wait: 1440 guesses a day and source, and bearable for whoever just learnt the right password.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Failures are forgotten after once to twice this time.
+const MEMORY: Duration = Duration::from_secs(15 * 60);
+
+/// Successes are forgotten after once to twice this time: a person comes back after a weekend, and after holidays.
+const MEMORY_OF_SUCCESS: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// Entries of one table, both halves; about 100 bytes each.
+pub const MAX_ENTRIES: usize = 32_768;
+
+/// The attempt is not judged before this time has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryIn(pub Duration);
+
+/// The memory of failed logins.
+#[derive(Debug)]
+pub struct Backoff {
+    seed: [u8; 16],
+    of_user_and_source: Aging<(UserKey, SourceKey), Failures>,
+    of_source: Aging<SourceKey, Failures>,
+    of_user: Aging<UserKey, Failures>,
+    known: Aging<(UserKey, SourceKey), ()>,
+}
+
+type UserKey = [u8; 16];
+type SourceKey = u128;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Failures {
+    count: u32,
+    /// No attempt is judged before.
+    until: Option<Instant>,
+}
+
+impl Failures {
+    fn wait(self, now: Instant) -> Duration {
+        self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
+    fn add(&mut self, free: u32, now: Instant) {
+        self.count = self.count.saturating_add(1);
+        if let Some(doublings) = self.count.checked_sub(free.saturating_add(1)) {
+            let wait = FIRST_WAIT.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX));
+            self.until = Some(now + wait.min(LONGEST_WAIT));
+        }
+    }
+}
+
+impl Backoff {
+    /// An empty memory. The seed is random, so that nobody can choose names that collide.
+    pub fn new(seed: [u8; 16]) -> Self {
+        Self {
+            seed,
+            of_user_and_source: Aging::new(MEMORY),
+            of_source: Aging::new(MEMORY),
+            of_user: Aging::new(MEMORY),
+            known: Aging::new(MEMORY_OF_SUCCESS),
+        }
+    }
+
+    /// Whether an attempt may be judged now. Judge it and tell the result before the next one is checked.
+    pub fn check(&mut self, user: &[u8], source: IpAddr, now: Instant) -> Result<(), RetryIn> {
+        let (user, source) = (self.user_key(user), source_key(source));
+        let own = self.of_user_and_source.find((user, source), now).unwrap_or_default().wait(now);
+        let neighbours = if self.known.find((user, source), now).is_some() {
+            Duration::ZERO
+        } else {
+            self.of_source.find(source, now).unwrap_or_default().wait(now)
+        };
+        let wait = own.max(neighbours);
+        if wait.is_zero() { Ok(()) } else { Err(RetryIn(wait)) }
+    }
+
+    /// The attempt was judged, and its proof was wrong.
+    pub fn failed(&mut self, user: &[u8], source: IpAddr, now: Instant) {
+        let (user, source) = (self.user_key(user), source_key(source));
+        let known = self.known.find((user, source), now).is_some();
+        let everywhere = self.of_user.entry(user, now);
+        everywhere.add(u32::MAX, now);
+        let free = if everywhere.count > SIEGE && !known { 1 } else { FREE_OF_USER };
+        self.of_user_and_source.entry((user, source), now).add(free, now);
+        self.of_source.entry(source, now).add(FREE_OF_SOURCE, now);
+    }
+
+    /// The attempt was judged, and its proof was right.
+    ///
+    /// The source's own count stays: with an account of their own, a guesser could otherwise reset it at will.
+    pub fn succeeded(&mut self, user: &[u8], source: IpAddr, now: Instant) {
+        let (user, source) = (self.user_key(user), source_key(source));
+        self.of_user_and_source.remove((user, source));
+        self.known.entry((user, source), now);
+    }
+
+    fn user_key(&self, user: &[u8]) -> UserKey {
+        let mut hash = digest::Context::new(&digest::SHA256);
+        hash.update(&self.seed);
+        hash.update(user);
+        let mut key = UserKey::default();
+        key.iter_mut().zip(hash.finish().as_ref()).for_each(|(to, from)| *to = *from);
+        key
+    }
+}
+
+/// IPv4 addresses lie in `::ffff:0:0/96`, where no /64 of IPv6 meets them.
+fn source_key(source: IpAddr) -> SourceKey {
+    match source.to_canonical() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits() & !u128::from(u64::MAX),
+    }
+}
+
+/// A bounded table in two halves. A new entry goes into the young half; when this is full or has its age, it becomes the
+/// old half, and what was old is forgotten. Every step takes constant time, under a flood too.
+#[derive(Debug)]
+struct Aging<K, V> {
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
+    age: Duration,
+    turned: Option<Instant>,
+}
+
+impl<K: Copy + Eq + Hash, V: Copy + Default> Aging<K, V> {
+    fn new(age: Duration) -> Self {
+        Self { young: HashMap::new(), old: HashMap::new(), age, turned: None }
+    }
+
+    fn find(&mut self, key: K, now: Instant) -> Option<V> {
+        self.turn_by_age(now);
+        self.young.get(&key).or_else(|| self.old.get(&key)).copied()
+    }
+
+    fn entry(&mut self, key: K, now: Instant) -> &mut V {
+        self.turn_by_age(now);
+        if self.young.len() >= MAX_ENTRIES / 2 && !self.young.contains_key(&key) {
+            self.turn(now);
+        }
+        let before = self.old.remove(&key).unwrap_or_default();
+        self.young.entry(key).or_insert(before)
+    }
+
+    fn remove(&mut self, key: K) {
+        self.young.remove(&key);
+        self.old.remove(&key);
+    }
+
+    fn turn_by_age(&mut self, now: Instant) {
+        let since = now.saturating_duration_since(*self.turned.get_or_insert(now));
+        if since >= self.age {
+            self.turn(now);
+            // After a long silence the other half is too old as well.
+            if since >= self.age.saturating_mul(2) {
+                self.old.clear();
+            }
+        }
+    }
+
+    fn turn(&mut self, now: Instant) {
+        self.old = std::mem::take(&mut self.young);
+        self.turned = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OFFICE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 7));
+
+    fn address(n: u32) -> IpAddr {
+        std::net::Ipv4Addr::from_bits(0x0a00_0000 + n).into()
+    }
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    struct Bench {
+        backoff: Backoff,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self { backoff: Backoff::new([1; 16]), now: crate::clock::now() }
+        }
+
+        fn check(&mut self, user: &str, source: IpAddr) -> Result<(), RetryIn> {
+            self.backoff.check(user.as_bytes(), source, self.now)
+        }
+
+        /// An attempt with a wrong password, if it is judged.
+        fn guess(&mut self, user: &str, source: IpAddr) -> Result<(), RetryIn> {
+            self.check(user, source)?;
+            self.backoff.failed(user.as_bytes(), source, self.now);
+            Ok(())
+        }
+
+        fn success(&mut self, user: &str, source: IpAddr) {
+            self.check(user, source).unwrap();
+            self.backoff.succeeded(user.as_bytes(), source, self.now);
+        }
+    }
+
+    #[test]
+    fn a_few_failures_are_free_and_then_the_wait_doubles_to_a_minute() {
+        let mut bench = Bench::new();
+        for _ in 0..4 {
+            assert_eq!(bench.guess("alice", OFFICE), Ok(()));
+        }
+        for wait in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
+            assert_eq!(bench.guess("alice", OFFICE), Err(RetryIn(seconds(wait))));
+            bench.now += seconds(wait) - Duration::from_millis(1);
+            assert_eq!(bench.guess("alice", OFFICE), Err(RetryIn(Duration::from_millis(1))));
+            bench.now += Duration::from_millis(1);
+            assert_eq!(bench.guess("alice", OFFICE), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_success_ends_the_wait_of_this_user_at_this_source() {
+        let mut bench = Bench::new();
+        for _ in 0..4 {
+            bench.guess("alice", OFFICE).unwrap();
+        }
+        bench.now += seconds(1);
+        bench.success("alice", OFFICE);
+        for _ in 0..4 {
+            assert_eq!(bench.guess("alice", OFFICE), Ok(()), "forgiven again");
+        }
+        assert!(bench.check("alice", OFFICE).is_err());
+    }
+
+    #[test]
+    fn one_source_that_tries_many_names_waits_with_all_of_them() {
+        let mut bench = Bench::new();
+        for n in 0..21 {
+            assert_eq!(bench.guess(&format!("user-{n}"), HOME), Ok(()));
+        }
+        assert_eq!(bench.check("somebody-else", HOME), Err(RetryIn(seconds(1))));
+        assert_eq!(bench.check("somebody-else", OFFICE), Ok(()));
+    }
+
+    #[test]
+    fn a_known_person_is_not_judged_by_the_neighbours() {
+        let mut bench = Bench::new();
+        bench.success("alice", OFFICE);
+        for n in 0..21 {
+            bench.guess(&format!("user-{n}"), OFFICE).unwrap();
+        }
+        assert!(bench.check("bob", OFFICE).is_err(), "not known here");
+        assert_eq!(bench.check("alice", OFFICE), Ok(()));
+        bench.success("alice", OFFICE);
+        assert!(bench.check("bob", OFFICE).is_err(), "her success does not free the guesser");
+    }
+
+    #[test]
+    fn guessing_from_a_thousand_addresses_locks_nobody_out() {
+        let mut bench = Bench::new();
+        for n in 0..1_000 {
+            bench.guess("alice", address(n)).unwrap();
+        }
+        assert_eq!(bench.guess("alice", HOME), Ok(()), "her first attempt from a new address is judged");
+        assert_eq!(bench.guess("alice", HOME), Ok(()), "one failure is free under siege");
+        assert_eq!(bench.check("alice", HOME), Err(RetryIn(seconds(1))), "and then she waits a second, not a minute");
+        bench.now += seconds(1);
+        bench.success("alice", HOME);
+    }
+
+    #[test]
+    fn a_siege_leaves_a_known_source_its_forgiveness() {
+        let mut bench = Bench::new();
+        bench.success("alice", HOME);
+        for n in 0..1_000 {
+            bench.guess("alice", address(n)).unwrap();
+        }
+        for _ in 0..4 {
+            assert_eq!(bench.guess("alice", HOME), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_subscriber_of_ipv6_is_one_source() {
+        let mut bench = Bench::new();
+        let host = |n: u128| IpAddr::from(std::net::Ipv6Addr::from_bits((0x2001_0db8_0000_0001_u128 << 64) + n));
+        for n in 0..4 {
+            bench.guess("alice", host(n)).unwrap();
+        }
+        assert!(bench.check("alice", host(999)).is_err());
+        assert_eq!(bench.check("alice", host(1 << 64)), Ok(()), "another /64");
+        let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
+        assert_eq!(source_key(mapped), source_key(OFFICE));
+        assert_ne!(source_key(OFFICE), source_key(HOME));
+    }
+
+    #[test]
+    fn failures_are_forgotten_with_time() {
+        let mut bench = Bench::new();
+        for _ in 0..4 {
+            bench.guess("alice", OFFICE).unwrap();
+        }
+        bench.now += MEMORY * 2;
+        for _ in 0..4 {
+            assert_eq!(bench.guess("alice", OFFICE), Ok(()));
+        }
+        assert!(bench.check("alice", OFFICE).is_err());
+    }
+
+    #[test]
+    fn a_flood_of_names_and_sources_is_bounded_and_forgets_no_success() {
+        let mut bench = Bench::new();
+        bench.success("alice", OFFICE);
+        for n in 0..100_000 {
+            bench.now += Duration::from_micros(10);
+            bench.backoff.failed(format!("user-{n}").as_bytes(), address(n), bench.now);
+        }
+        let sizes = |table: &Aging<_, Failures>| table.young.len() + table.old.len();
+        assert!(sizes(&bench.backoff.of_user_and_source) <= MAX_ENTRIES);
+        assert!(bench.backoff.of_source.young.len() + bench.backoff.of_source.old.len() <= MAX_ENTRIES);
+        assert!(bench.backoff.of_user.young.len() + bench.backoff.of_user.old.len() <= MAX_ENTRIES);
+        assert!(bench.backoff.known.find((bench.backoff.user_key(b"alice"), source_key(OFFICE)), bench.now).is_some());
+        assert_eq!(bench.check("somebody-new", HOME), Ok(()), "a flood refuses nobody");
+    }
+}

@@ -1,0 +1,168 @@
+//! The tests inside the files: made runnable, run, and compared with the rules that they should cover.
+
+use std::ops::Range;
+
+use crate::policy::api::Api;
+use crate::policy::bundle::Bundle;
+use crate::policy::decision::RuleId;
+use crate::policy::judge::seen;
+use crate::policy::rule::Rule;
+use crate::policy::select::Truth;
+use crate::policy::selftest::{Expectation, Test, run};
+use crate::policy::syntax::Texts;
+use crate::policy::syntax::api::ApiText;
+use crate::policy::syntax::log::Log;
+use crate::policy::syntax::table::{At, unknown};
+use crate::policy::syntax::test::TestText;
+use crate::policy::syntax::value::Flaw;
+use crate::policy::{HttpOptions, ReadRequest, RequestText, Source};
+
+use super::guardrails::missing_test;
+
+/// A test and its place.
+pub(crate) struct Placed {
+    pub(crate) test: Test,
+    source: Source,
+    span: Range<usize>,
+}
+
+/// All tests of all files; complains about those that name no host, or a rule that does not exist.
+pub(crate) fn collect(texts: &Texts, log: &mut Log) -> Vec<Placed> {
+    let mut ids: Vec<RuleId> = rule_ids("_org", &texts.org.denies, &texts.org.limits);
+    for api in &texts.apis {
+        ids.extend(rule_ids(&api.api.value, &api.allows, &api.limits));
+        ids.extend(rule_ids(&api.api.value, &api.denies, &[]));
+    }
+    let mut placed = Vec::new();
+    for test in &texts.org.tests {
+        placed.extend(place(test, "_org", None, &texts.org.source, &ids, log));
+    }
+    for api in &texts.apis {
+        // A wildcard host is asked under a name that it covers.
+        let host = api.hosts.first().map(|host| host.value.replacen('*', "test", 1));
+        for test in &api.tests {
+            placed.extend(place(test, &api.api.value, host.as_deref(), &api.source, &ids, log));
+        }
+    }
+    placed
+}
+
+fn rule_ids(
+    file: &str,
+    rules: &[crate::policy::syntax::rule::RuleText],
+    limits: &[crate::policy::syntax::rule::LimitText],
+) -> Vec<RuleId> {
+    let rules = rules.iter().map(|rule| &rule.id);
+    rules.chain(limits.iter().map(|limit| &limit.id)).map(|id| RuleId::new(file, &id.value)).collect()
+}
+
+fn place(
+    text: &TestText,
+    file: &str,
+    host: Option<&str>,
+    source: &Source,
+    ids: &[RuleId],
+    log: &mut Log,
+) -> Option<Placed> {
+    let (method, target) = &text.request.value;
+    let absolute = target.strip_prefix("https://").or_else(|| target.strip_prefix("http://"));
+    let (host, target) = match (absolute, host) {
+        (Some(rest), _) => {
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            let (host, target) = rest.split_at(end);
+            (host, if target.is_empty() { "/" } else { target })
+        }
+        (None, Some(host)) => (host, target.as_str()),
+        (None, None) => {
+            let flaw = Flaw::new("bad-value", "which host is asked?".into(), "write \"GET https://host/path\"");
+            log.error(source, text.request.span.clone(), flaw);
+            return None;
+        }
+    };
+    let rule = match &text.rule {
+        None => None,
+        Some(rule) => Some(find_rule(rule, file, source, ids, log)?),
+    };
+    let test = Test {
+        file: source.file.clone(),
+        name: text.name.clone(),
+        persona: text.persona.clone(),
+        method: method.clone(),
+        host: host.to_owned(),
+        target: target.to_owned(),
+        repeat: text.repeat,
+        expect: text.expect,
+        rule,
+        reason: text.reason,
+    };
+    Some(Placed { test, source: source.clone(), span: text.span.clone() })
+}
+
+fn find_rule(rule: &At<String>, file: &str, source: &Source, ids: &[RuleId], log: &mut Log) -> Option<RuleId> {
+    let full = if rule.value.contains('/') { rule.value.clone() } else { format!("{file}/{}", rule.value) };
+    let found = ids.iter().find(|id| id.as_str() == full).cloned();
+    if found.is_none() {
+        let message = format!("there is no rule `{full}`");
+        let known = ids.iter().map(RuleId::as_str);
+        log.error(source, rule.span.clone(), unknown("unknown-rule", message, &full, known));
+    }
+    found
+}
+
+/// Runs all tests; complains about those that fail, and about rules without tests.
+pub(crate) fn run_all(bundle: &Bundle, texts: &Texts, tests: &[Placed], read: ReadRequest, log: &mut Log) {
+    let mut covered: Vec<RuleId> = Vec::new();
+    let mut refused: Vec<RuleId> = Vec::new();
+    for placed in tests {
+        let outcome = run(bundle, &placed.test, read);
+        if let Some(failure) = outcome.failure {
+            let message = format!("the test \"{}\" fails: {failure}", placed.test.name);
+            let hint = "`wicketgate policy explain` shows why";
+            log.error(&placed.source, placed.span.clone(), Flaw::new("test-failed", message, hint));
+            continue;
+        }
+        note(bundle, &placed.test, read, &mut covered, &mut refused);
+    }
+    for (text, api) in texts.apis.iter().zip(bundle.apis()) {
+        check_coverage(texts, text, api, &covered, &refused, log);
+    }
+}
+
+/// Notes which allow rules a passed test shows to hold, and which ones it shows to refuse a change.
+fn note(bundle: &Bundle, test: &Test, read: ReadRequest, covered: &mut Vec<RuleId>, refused: &mut Vec<RuleId>) {
+    let strict = HttpOptions::default();
+    let http = bundle.http_for(&test.host).unwrap_or(&strict);
+    let text = RequestText { method: &test.method, host: &test.host, target: &test.target, http };
+    let (Ok(request), Ok(played)) = (read(&text), test.persona.play(bundle)) else { return };
+    let Some(api) = bundle.api_for(request.host(), request.path()) else { return };
+    let Some(relative) = api.relative(request.path()) else { return };
+    let facts = played.facts(&request);
+    let seen = seen(api, &facts);
+    let spoken = |rule: &&Rule| rule.routes(request.method(), &[relative]);
+    for rule in api.allows.iter().filter(spoken) {
+        match test.expect {
+            Expectation::Allow if rule.who.holds(&seen) == Truth::True => covered.push(rule.id.clone()),
+            Expectation::Deny | Expectation::Login if !matches!(request.method(), "GET" | "HEAD") => {
+                refused.push(rule.id.clone());
+            }
+            Expectation::Allow
+            | Expectation::Deny
+            | Expectation::Login
+            | Expectation::Limited
+            | Expectation::BadRequest => {}
+        }
+    }
+}
+
+fn check_coverage(texts: &Texts, text: &ApiText, api: &Api, covered: &[RuleId], refused: &[RuleId], log: &mut Log) {
+    for rule in &api.allows {
+        if !covered.contains(&rule.id) {
+            let message = format!("no test shows that `{}` allows something", rule.id);
+            missing_test(&texts.org, &text.source, rule.span.clone(), &message, log);
+        }
+        if rule.mutates() && !refused.contains(&rule.id) {
+            let message = format!("no test shows that somebody is refused what `{}` lets others change", rule.id);
+            missing_test(&texts.org, &text.source, rule.span.clone(), &message, log);
+        }
+    }
+}

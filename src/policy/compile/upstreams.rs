@@ -1,0 +1,73 @@
+//! Where upstreams may be: not with us, and not where machines keep their secrets.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use crate::policy::Environment;
+use crate::policy::api::UpstreamUrl;
+use crate::policy::syntax::api::ApiText;
+use crate::policy::syntax::log::Log;
+use crate::policy::syntax::table::unknown;
+use crate::policy::syntax::value::Flaw;
+
+use super::names::unknown_authority;
+
+/// Where Amazon's metadata service answers over IPv6.
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254);
+
+/// The names under which clouds serve metadata.
+const METADATA_NAMES: [&str; 3] = ["metadata", "metadata.google.internal", "instance-data"];
+
+/// Complains about names that the configuration does not have, and about places that no request may reach.
+pub(crate) fn check(text: &ApiText, environment: &Environment, log: &mut Log) {
+    let upstream = &text.upstream;
+    if let Some(ca) = upstream.ca.as_ref().filter(|ca| !environment.authorities.contains(&ca.value)) {
+        log.error(&text.source, ca.span.clone(), unknown_authority(&ca.value, environment));
+    }
+    let certificates = &environment.client_certificates;
+    if let Some(name) = upstream.client_cert.as_ref().filter(|name| !certificates.contains(&name.value)) {
+        let message = format!("`{}` is not in [client_certificates] of the configuration", name.value);
+        let known = certificates.iter();
+        log.error(&text.source, name.span.clone(), unknown("unknown-certificate", message, &name.value, known));
+    }
+    let (host, port) = match &upstream.url.value {
+        UpstreamUrl::Http { host, port } | UpstreamUrl::Https { host, port } => (host, *port),
+        UpstreamUrl::Unix { .. } => return,
+    };
+    if is_metadata(host) {
+        let message = format!("`{host}` is where machines keep their metadata");
+        let flaw = Flaw::new("upstream-metadata", message, "an upstream is a gateway or a backend");
+        log.error(&text.source, upstream.url.span.clone(), flaw);
+    } else if let Some(own) = environment.own_listeners.iter().find(|own| meets(host, port, own)) {
+        let message = format!("`{}` is our own listener {own}", upstream.url.value);
+        let flaw = Flaw::new("upstream-loop", message, "an upstream is another server");
+        log.error(&text.source, upstream.url.span.clone(), flaw);
+    }
+}
+
+fn address(host: &str) -> Option<IpAddr> {
+    host.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+}
+
+fn is_metadata(host: &str) -> bool {
+    match address(host) {
+        Some(IpAddr::V4(address)) => address.is_link_local(),
+        Some(IpAddr::V6(address)) => address == METADATA_V6 || address.is_unicast_link_local(),
+        None => METADATA_NAMES.contains(&host),
+    }
+}
+
+/// Whether a connection to the upstream could end in our own listener. Which other addresses are ours is not known
+/// here; the connection itself is checked again.
+fn meets(host: &str, port: u16, own: &SocketAddr) -> bool {
+    let ours = own.ip().to_canonical();
+    let target = match address(host) {
+        Some(address) => address,
+        None if host == "localhost" || host.ends_with(".localhost") => {
+            return port == own.port() && (ours.is_loopback() || ours.is_unspecified());
+        }
+        None => return false,
+    };
+    let local = target.is_loopback() || target.is_unspecified();
+    port == own.port()
+        && (target == ours || (local && ours.is_unspecified()) || (target.is_unspecified() && ours.is_loopback()))
+}

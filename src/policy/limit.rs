@@ -1,0 +1,106 @@
+//! Rate limits: what they say, and which bucket a request falls into. Counting is not done here.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use sha2::{Digest as _, Sha256};
+
+use super::decision::RuleId;
+pub use super::syntax::value::Rate;
+
+/// Longest value inside a key; longer ones are replaced by their hash, so that a key's size is bounded.
+const MAX_VALUE: usize = 128;
+
+/// One attribute of a bucket's key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum KeyPart {
+    /// The person.
+    User,
+    /// The client of the token.
+    Client,
+    /// The session.
+    Tunnel,
+    /// The API.
+    Api,
+    /// A parameter of the path.
+    Path(Box<str>),
+}
+
+impl KeyPart {
+    /// The word in `key`.
+    pub fn name(&self) -> Cow<'static, str> {
+        match self {
+            Self::User => "user".into(),
+            Self::Client => "client".into(),
+            Self::Tunnel => "tunnel".into(),
+            Self::Api => "api".into(),
+            Self::Path(name) => format!("path.{name}").into(),
+        }
+    }
+}
+
+/// A rate limit. There is one bucket per limit and key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// `api/id` or `_org/id`.
+    pub id: RuleId,
+    /// What distinguishes buckets.
+    pub key: Vec<KeyPart>,
+    /// How fast a bucket refills.
+    pub rate: Rate,
+    /// How much a bucket holds, at least 1.
+    pub burst: u64,
+    /// The status of the refusal.
+    pub status: u16,
+}
+
+/// Appends `name=value` to a key. Values cannot contain the space that separates the parts, so that two tuples of
+/// attributes never make one key.
+pub(crate) fn append(key: &mut String, name: &str, value: &str) {
+    if !key.is_empty() {
+        key.push(' ');
+    }
+    key.push_str(name);
+    key.push('=');
+    if value.len() > MAX_VALUE {
+        key.push_str("sha256:");
+        for byte in Sha256::digest(value.as_bytes()) {
+            let _ = write!(key, "{byte:02x}");
+        }
+        return;
+    }
+    for sign in value.chars() {
+        match sign {
+            '%' => key.push_str("%25"),
+            ' ' => key.push_str("%20"),
+            sign => key.push(sign),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(parts: &[(&str, &str)]) -> String {
+        let mut key = String::new();
+        for (name, value) in parts {
+            append(&mut key, name, value);
+        }
+        key
+    }
+
+    #[test]
+    fn two_tuples_never_make_one_key() {
+        assert_eq!(key(&[("user", "alice"), ("api", "orders")]), "user=alice api=orders");
+        assert_ne!(key(&[("a", "x b=y"), ("b", "z")]), key(&[("a", "x"), ("b", "y b=z")]));
+        assert_ne!(key(&[("a", "x%20y")]), key(&[("a", "x y")]));
+    }
+
+    #[test]
+    fn a_long_value_makes_a_short_key() {
+        let long = key(&[("path.id", &"a".repeat(100_000))]);
+        assert!(long.starts_with("path.id=sha256:") && long.len() < 100, "{long}");
+        assert_ne!(long, key(&[("path.id", &"b".repeat(100_000))]));
+    }
+}
