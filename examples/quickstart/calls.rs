@@ -99,14 +99,7 @@ async fn name(tunnel: &Tunnel, host: &str, exists: bool) -> Result<Row> {
     })
 }
 
-async fn get(
-    tunnel: &Tunnel,
-    what: &str,
-    path: &str,
-    token: Option<&str>,
-    answer: &str,
-    reason: &str,
-) -> Result<Row> {
+async fn get(tunnel: &Tunnel, what: &str, path: &str, token: Option<&str>, answer: &str, reason: &str) -> Result<Row> {
     let mut request = Request::get(INVENTORY, path);
     if let Some(token) = token {
         request = request.bearer(token);

@@ -92,7 +92,8 @@ async fn run(args: &Args) -> Result<ExitCode> {
 }
 
 async fn show_tour(listen: SocketAddr, pki: &Pki, issuer: &Issuer) -> Result<bool> {
-    let address = SocketAddr::new(if listen.ip().is_unspecified() { [127, 0, 0, 1].into() } else { listen.ip() }, listen.port());
+    let address =
+        SocketAddr::new(if listen.ip().is_unspecified() { [127, 0, 0, 1].into() } else { listen.ip() }, listen.port());
     let profile = Profile::new(world::SERVER_NAME, "alice", world::PASSWORD, Method::EapMsChapV2);
     let tunnel = Tunnel::connect(address, pki.roots.clone(), profile).await?;
     println!("alice is connected: {} behind {}, by SSTP and EAP-MSCHAPv2\n", tunnel.address(), tunnel.gateway());

@@ -147,7 +147,8 @@ impl Program for Wired {
             Ok(compiled) => compiled,
             Err(wrong) => return Ok(complaints(wrong)),
         };
-        let host = |host: &policy::VirtualHost| HostRow { host: host.name.to_string(), address: host.address.to_string() };
+        let host =
+            |host: &policy::VirtualHost| HostRow { host: host.name.to_string(), address: host.address.to_string() };
         let test = |test: &policy::Test| TestRow { file: PathBuf::from(&*test.file), name: test.name.clone() };
         Ok(PolicyReport {
             complaints: warnings,
@@ -236,9 +237,10 @@ impl UserFile for LocalUsers {
 
     fn set_enabled(&mut self, name: &str, enabled: bool) -> anyhow::Result<bool> {
         let folded = authn::fold(name.as_bytes());
-        let before = self.accounts()?.iter().any(|account| {
-            folded.as_deref() == Some(account.name().as_str()) && account.is_disabled() != enabled
-        });
+        let before = self
+            .accounts()?
+            .iter()
+            .any(|account| folded.as_deref() == Some(account.name().as_str()) && account.is_disabled() != enabled);
         self.file.set_disabled(name, !enabled)?;
         Ok(!before)
     }

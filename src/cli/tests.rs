@@ -42,7 +42,13 @@ impl Program for Fake {
         if !self.report.complaints.is_empty() {
             return Ok(Explained::Broken(self.report.complaints.clone()));
         }
-        let text = format!("{} {}{} as {}\n", request.method, request.host, request.target, who.user.as_deref().unwrap_or_default());
+        let text = format!(
+            "{} {}{} as {}\n",
+            request.method,
+            request.host,
+            request.target,
+            who.user.as_deref().unwrap_or_default()
+        );
         Ok(Explained::Judged { allowed: self.allowed, text, json: serde_json::json!({ "allowed": self.allowed }) })
     }
 

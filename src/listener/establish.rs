@@ -107,7 +107,8 @@ pub async fn establish(
     now: SystemTime,
 ) -> Result<Established, Refused> {
     let tcp = TcpStream::from_std(socket).map_err(|error| Refused::Closed(Some(error)))?;
-    let mut stream = tokio::time::timeout(DEADLINE, handshake(tcp, &certificate)).await.map_err(|_| Refused::TlsTimeout)??;
+    let mut stream =
+        tokio::time::timeout(DEADLINE, handshake(tcp, &certificate)).await.map_err(|_| Refused::TlsTimeout)??;
     let mut bytes = Vec::new();
     let head = tokio::time::timeout(DEADLINE, head(&mut stream, &mut bytes)).await;
     let (what, status) = match head {
@@ -122,7 +123,10 @@ pub async fn establish(
                 answer(&mut stream, 503).await;
                 return Err(Refused::Full);
             }
-            stream.write_all(&http::accepted(&httpdate::fmt_http_date(now))).await.map_err(|error| Refused::Closed(Some(error)))?;
+            stream
+                .write_all(&http::accepted(&httpdate::fmt_http_date(now)))
+                .await
+                .map_err(|error| Refused::Closed(Some(error)))?;
             stream.flush().await.map_err(|error| Refused::Closed(Some(error)))?;
             let opened = bytes.split_off(length);
             let (tcp, tls) = stream.into_inner();
@@ -160,7 +164,8 @@ fn tls_refusal(error: io::Error, offered: String) -> Refused {
 
 /// What a client offers, for the log line of a failed handshake.
 fn offer(hello: &ClientHello<'_>) -> String {
-    let suites: Vec<String> = hello.cipher_suites().iter().take(32).map(|suite| format!("{:04x}", u16::from(*suite))).collect();
+    let suites: Vec<String> =
+        hello.cipher_suites().iter().take(32).map(|suite| format!("{:04x}", u16::from(*suite))).collect();
     format!(
         "server name {}, cipher suites {}",
         hello.server_name().unwrap_or("none"),
@@ -194,6 +199,7 @@ async fn answer(stream: &mut TlsStream<TcpStream>, status: u16) {
 
 /// One log line and one count for a connection that is not a tunnel.
 pub fn report(peer: SocketAddr, refused: &Refused) {
-    metrics::counter!(telemetry::CONNECTIONS_REFUSED, "layer" => refused.layer(), "reason" => refused.word()).increment(1);
+    metrics::counter!(telemetry::CONNECTIONS_REFUSED, "layer" => refused.layer(), "reason" => refused.word())
+        .increment(1);
     tracing::info!(layer = refused.layer(), %peer, "refused: {refused}");
 }

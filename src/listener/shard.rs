@@ -38,7 +38,10 @@ impl Shard {
     /// # Errors
     ///
     /// When the operating system gives no thread or no runtime.
-    pub fn start<S: Serve>(number: usize, make: impl FnOnce() -> S + Send + 'static) -> io::Result<(Self, ShardThread)> {
+    pub fn start<S: Serve>(
+        number: usize,
+        make: impl FnOnce() -> S + Send + 'static,
+    ) -> io::Result<(Self, ShardThread)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (stop, stopped) = watch::channel(None);

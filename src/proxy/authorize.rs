@@ -13,12 +13,11 @@ use http::header::{AUTHORIZATION, UPGRADE};
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 
+use super::Connection;
 use super::cut::Cut;
 use super::framing::Verdict;
 use super::reply::Refusal;
-use super::Connection;
 use crate::audit::{self, AuditUnavailable, DecisionId, Outcome};
-use crate::{clock, telemetry};
 use crate::identity::authn::{self, Verified};
 use crate::identity::{Identity, Token};
 use crate::limits::{BadQuota, Charge, Quota, Room};
@@ -26,6 +25,7 @@ use crate::policy::{self, Api, Bearer, Bundle, Decision, Permit};
 use crate::request::{CanonicalRequest, Malformed, Raw, Target as RawTarget};
 use crate::snapshot::Snapshot;
 use crate::upstream::Target;
+use crate::{clock, telemetry};
 
 /// What is known of a request while it is judged: the audit record grows in here.
 pub(super) struct Judging {
@@ -179,9 +179,8 @@ impl Connection {
         if self.check_host(bundle, open.request.host()).is_err() {
             return false;
         }
-        let trusted = |verified: &Arc<Verified>| {
-            bundle.issuers().iter().any(|issuer| issuer.name == verified.token.issuer)
-        };
+        let trusted =
+            |verified: &Arc<Verified>| bundle.issuers().iter().any(|issuer| issuer.name == verified.token.issuer);
         if !open.evidence.as_ref().is_none_or(trusted) {
             return false;
         }
@@ -190,12 +189,7 @@ impl Connection {
     }
 
     /// The record that stands before the request leaves.
-    fn record_allowed(
-        &self,
-        identity: &Identity,
-        room: Option<&Room<'_>>,
-        judging: &Judging,
-    ) -> Result<(), Refusal> {
+    fn record_allowed(&self, identity: &Identity, room: Option<&Room<'_>>, judging: &Judging) -> Result<(), Refusal> {
         metrics::counter!(telemetry::REQUESTS, "outcome" => "allow", "reason" => ALLOWED).increment(1);
         let limits = room.map(|room| [audit::Limit { id: room.limit, remaining: u64::from(room.remaining) }]);
         let limits = limits.as_ref().map_or(&[][..], |limits| &limits[..]);
@@ -326,7 +320,11 @@ fn admit_oddities(request: &CanonicalRequest, api: Option<&Api>) -> Result<(), R
 }
 
 /// The bearer token of a request, verified, where the API lets tokens count.
-async fn evidence(headers: &HeaderMap, api: Option<&Api>, snapshot: &Snapshot) -> Result<Option<Arc<Verified>>, Refusal> {
+async fn evidence(
+    headers: &HeaderMap,
+    api: Option<&Api>,
+    snapshot: &Snapshot,
+) -> Result<Option<Arc<Verified>>, Refusal> {
     if api.is_none_or(|api| api.bearer == Bearer::Pass) {
         return Ok(None);
     }

@@ -36,10 +36,10 @@ use crate::limits::{Limits, PreLimit};
 use crate::snapshot::Snapshots;
 use crate::upstream::Upstream;
 use authorize::Open;
+pub use authorize::quota;
 use forward::Body;
 use strict::{Strict, Verdicts};
 use tasks::Tasks;
-pub use authorize::quota;
 pub use tls::server_config;
 
 /// How long a request's head may take, and how long a connection may be idle between requests.
@@ -80,13 +80,7 @@ pub struct Caller {
 impl Caller {
     /// The caller of a session; `requests` counts them for whoever lists sessions.
     pub fn new(login: Identity, prelimit: PreLimit, requests: Arc<AtomicU64>) -> Self {
-        Self {
-            login,
-            prelimit: Mutex::new(prelimit),
-            requests,
-            pre_limited: AtomicU64::new(0),
-            refused: Notify::new(),
-        }
+        Self { login, prelimit: Mutex::new(prelimit), requests, pre_limited: AtomicU64::new(0), refused: Notify::new() }
     }
 
     /// Waits until the pre-limit refuses a request.
@@ -148,12 +142,7 @@ pub enum Error {
 
 impl Proxy {
     /// A shard's proxy.
-    pub fn new(
-        snapshots: Arc<Snapshots>,
-        limits: Arc<Limits>,
-        audit: Arc<Audit>,
-        decisions: Arc<DecisionIds>,
-    ) -> Self {
+    pub fn new(snapshots: Arc<Snapshots>, limits: Arc<Limits>, audit: Arc<Audit>, decisions: Arc<DecisionIds>) -> Self {
         Self { snapshots, limits, audit, decisions, upstream: Upstream::default() }
     }
 

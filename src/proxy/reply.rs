@@ -3,7 +3,9 @@
 //! The client learns which rule, why and whom to ask, and never the rules of others; the log learns all.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, Response, StatusCode};
 use serde::Serialize;
 
@@ -184,9 +186,11 @@ impl Refusal {
     /// The request was allowed, and the upstream gave no response.
     pub(super) fn upstream(error: &upstream::Error) -> Self {
         let (status, reason, detail) = match error {
-            upstream::Error::RequestBody { source: upstream::BodyError::TooLarge { limit }, .. } => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", format!("This API takes bodies of at most {limit} bytes."))
-            }
+            upstream::Error::RequestBody { source: upstream::BodyError::TooLarge { limit }, .. } => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body-too-large",
+                format!("This API takes bodies of at most {limit} bytes."),
+            ),
             upstream::Error::RequestBody { source: upstream::BodyError::Slow { .. }, .. } => {
                 (StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The request's body came too slowly.".to_owned())
             }
@@ -196,9 +200,11 @@ impl Refusal {
             upstream::Error::Timeout { .. } => {
                 (StatusCode::GATEWAY_TIMEOUT, "upstream-unavailable", "The API did not answer in time.".to_owned())
             }
-            upstream::Error::Busy { .. } => {
-                (StatusCode::SERVICE_UNAVAILABLE, "upstream-unavailable", "The API has too many requests in flight.".to_owned())
-            }
+            upstream::Error::Busy { .. } => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "upstream-unavailable",
+                "The API has too many requests in flight.".to_owned(),
+            ),
             upstream::Error::Connect { .. } | upstream::Error::Broken { .. } => {
                 (StatusCode::BAD_GATEWAY, "upstream-unavailable", "The API cannot be reached.".to_owned())
             }

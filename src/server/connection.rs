@@ -62,8 +62,7 @@ impl Connections {
         match Box::pin(login::log_in(&self.shared, &mut driver, id, peer, correlation_id.as_deref())).await {
             Ok(login) => {
                 drop(admission);
-                let session =
-                    Arc::new(Session::new(login.identity, correlation_id, login.device, clock::now()));
+                let session = Arc::new(Session::new(login.identity, correlation_id, login.device, clock::now()));
                 match self.shared.registry.register(&session) {
                     Ok(registration) => {
                         self.shared.tunnel_up(&session);

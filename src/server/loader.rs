@@ -99,11 +99,8 @@ impl Loader {
         };
         let policies = loader.load_policies(clock::wall());
         let snapshot = loader.snapshot();
-        let report = Report {
-            certificate: Outcome::Replaced(Vec::new()),
-            users: Outcome::Replaced(Vec::new()),
-            policies,
-        };
+        let report =
+            Report { certificate: Outcome::Replaced(Vec::new()), users: Outcome::Replaced(Vec::new()), policies };
         Ok((loader, snapshot, report))
     }
 
@@ -281,8 +278,9 @@ pub fn check(config: &Config) -> Result<(Bundle, Vec<Complaint>), Vec<Complaint>
 /// A limit that cannot be counted is a mistake of its file.
 fn check_limits(bundle: &Bundle, config: &Config) -> Result<(), Vec<Complaint>> {
     let wrong = bundle.limits().filter_map(|limit| Some((limit, proxy::quota(limit).err()?)));
-    let complaints: Vec<_> =
-        wrong.map(|(limit, error)| complaint(&config.policies, "limit", format!("limit {}: {error}", limit.id), None)).collect();
+    let complaints: Vec<_> = wrong
+        .map(|(limit, error)| complaint(&config.policies, "limit", format!("limit {}: {error}", limit.id), None))
+        .collect();
     if complaints.is_empty() { Ok(()) } else { Err(complaints) }
 }
 
@@ -359,10 +357,16 @@ fn services_source(config: &Config) -> Result<ServicesSource, Box<Complaint>> {
     match &config.services {
         config::Services::Authority(pair) => {
             let (certificate, key) = (read_text(&pair.certificate)?, read_text(&pair.key)?);
-            let wrong = |error: rcgen::Error| Box::new(complaint(&pair.certificate, "services", error.to_string(), None));
+            let wrong =
+                |error: rcgen::Error| Box::new(complaint(&pair.certificate, "services", error.to_string(), None));
             let key = rcgen::KeyPair::from_pem(&key).map_err(wrong)?;
             let authority = rcgen::Issuer::from_ca_cert_pem(&certificate, key).map_err(wrong)?;
-            Ok(ServicesSource::Authority(Box::new(authority)))
+            let chain =
+                pem::certificates(&pair.certificate).map_err(|error| pem_complaint(&pair.certificate, &error))?;
+            // A root that clients do not have already is of no use to them.
+            let intermediates =
+                chain.into_iter().filter(|certificate| !services::is_self_signed(certificate)).collect();
+            Ok(ServicesSource::Authority(Box::new(authority), intermediates))
         }
         config::Services::Certificates(pairs) => {
             let mut given = Vec::with_capacity(pairs.len());

@@ -110,7 +110,8 @@ impl Reloads {
         }
         if let Some(snapshot) = snapshot {
             if let Some(bundle) = &snapshot.bundle {
-                self.limits.reload(bundle.limits().filter_map(|limit| Some((limit.id.as_str(), proxy::quota(limit).ok()?))));
+                self.limits
+                    .reload(bundle.limits().filter_map(|limit| Some((limit.id.as_str(), proxy::quota(limit).ok()?))));
             }
             let tokens = Arc::clone(&snapshot.tokens);
             self.shared.snapshots.store(snapshot);

@@ -39,8 +39,8 @@ pub(super) enum Error {
 
 /// Where certificates come from.
 pub(super) enum Source {
-    /// Our own CA.
-    Authority(Box<Issuer<'static, KeyPair>>),
+    /// Our own CA, and the certificates that lead from it to the root that clients have.
+    Authority(Box<Issuer<'static, KeyPair>>, Vec<CertificateDer<'static>>),
     /// Files, with the names that each certificate has.
     Given(Vec<Given>),
 }
@@ -101,11 +101,12 @@ impl Source {
     fn certify(&self, host: &str, now: SystemTime) -> Result<Issued, Error> {
         let tls = |source| Error::Tls { host: host.to_owned(), source };
         match self {
-            Self::Authority(authority) => {
+            Self::Authority(authority, intermediates) => {
                 let key = KeyPair::generate()?;
                 let certificate = params(host, now)?.signed_by(&key, authority)?;
                 let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-                let config = proxy::server_config(vec![certificate.der().clone()], key).map_err(tls)?;
+                let config = proxy::server_config([&[certificate.der().clone()], &intermediates[..]].concat(), key)
+                    .map_err(tls)?;
                 Ok(Issued { config: Arc::new(config), renew_at: now + VALIDITY - RENEW_BEFORE })
             }
             Self::Given(given) => {
@@ -125,8 +126,15 @@ impl Source {
 pub(super) fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else { return Vec::new() };
     let Ok(Some(names)) = certificate.subject_alternative_name() else { return Vec::new() };
-    let dns = |name: &GeneralName<'_>| if let GeneralName::DNSName(name) = name { Some((*name).to_owned()) } else { None };
+    let dns =
+        |name: &GeneralName<'_>| if let GeneralName::DNSName(name) = name { Some((*name).to_owned()) } else { None };
     names.value.general_names.iter().filter_map(dns).collect()
+}
+
+/// Whether a certificate names itself as its issuer, as roots do.
+pub(super) fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
+    x509_parser::parse_x509_certificate(certificate)
+        .is_ok_and(|(_, certificate)| certificate.subject().as_raw() == certificate.issuer().as_raw())
 }
 
 /// Whether a certificate's name (perhaps a wildcard) is good for a host (perhaps a wildcard host).
@@ -157,7 +165,7 @@ mod tests {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        Source::Authority(Box::new(Issuer::new(params, key)))
+        Source::Authority(Box::new(Issuer::new(params, key)), Vec::new())
     }
 
     fn host(name: &str, last: u8) -> VirtualHost {

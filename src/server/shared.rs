@@ -44,7 +44,7 @@ impl Shared {
     pub(super) fn visible(&self, login: &Identity) -> Arc<Visible> {
         let snapshot = self.snapshots.load();
         let hosts = snapshot.bundle.as_ref().map_or_else(Vec::new, |bundle| {
-            policy::visible(bundle, &evidence(login))
+            policy::visible(bundle, &Evidence::of(login))
                 .into_iter()
                 .map(|host| Host { name: host.name.as_ref().into(), address: host.address })
                 .collect()
@@ -149,16 +149,5 @@ impl Shared {
         if let Err(error) = self.audit.write(event) {
             tracing::error!(%error, "an audit record is lost");
         }
-    }
-}
-
-/// What a login alone shows to the policy.
-fn evidence(login: &Identity) -> Evidence<'_> {
-    Evidence {
-        subject: Some(login.subject().as_str()),
-        kind: login.kind(),
-        local_groups: login.local_groups(),
-        binding: Some(login.tunnel().binding),
-        method: Some(login.tunnel().method),
     }
 }

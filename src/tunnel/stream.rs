@@ -54,10 +54,7 @@ impl TunnelStream {
         Self { shared, id }
     }
 
-    fn with<T>(
-        &self,
-        act: impl FnOnce(&mut Tunnel, StreamId) -> Poll<Result<T, StreamError>>,
-    ) -> Poll<io::Result<T>> {
+    fn with<T>(&self, act: impl FnOnce(&mut Tunnel, StreamId) -> Poll<Result<T, StreamError>>) -> Poll<io::Result<T>> {
         let mut inner = self.shared.lock();
         let result = act(&mut inner.tunnel, self.id);
         if result.is_ready() {

@@ -58,9 +58,9 @@ impl tower_service::Service<Uri> for Connector {
     /// The URI is only the pool's key: where to go is the target's.
     fn call(&mut self, _: Uri) -> Self::Future {
         let target = Arc::clone(&self.target);
-        Box::pin(async move {
-            tokio::time::timeout(DEADLINE, connect(&target)).await.map_err(|_| ConnectError::Timeout)?
-        })
+        Box::pin(
+            async move { tokio::time::timeout(DEADLINE, connect(&target)).await.map_err(|_| ConnectError::Timeout)? },
+        )
     }
 }
 
@@ -112,7 +112,8 @@ fn refused(address: SocketAddr, own_listeners: &[SocketAddr]) -> Option<&'static
         return Some("no host");
     }
     let own = |listener: &SocketAddr| {
-        listener.port() == address.port() && (listener.ip() == ip || (listener.ip().is_unspecified() && ip.is_loopback()))
+        listener.port() == address.port()
+            && (listener.ip() == ip || (listener.ip().is_unspecified() && ip.is_loopback()))
     };
     own_listeners.iter().any(own).then_some("our own listener")
 }

@@ -124,7 +124,8 @@ impl Upstream {
         let name = || target.name().to_owned();
         let place = target.enter().ok_or_else(|| Error::Busy { target: name(), limit: target.in_flight_limit() })?;
         let progress = Arc::clone(&body.progress);
-        let request = request(target, &permit, headers, body).map_err(|reason| Error::Broken { target: name(), reason })?;
+        let request =
+            request(target, &permit, headers, body).map_err(|reason| Error::Broken { target: name(), reason })?;
         let response = self.client(target).request(request);
         match patient(response, &progress, target).await? {
             Ok(response) => Ok(response.map(|incoming| ResponseBody { incoming, _place: place })),

@@ -47,11 +47,7 @@ const TABLE: &[Row] = &[
     },
     Row { module: "tunnel::stream", may_import: &[], because: "it is two directions of one socket" },
     Row { module: "tunnel::registry", may_import: WORDS, because: "it lists sessions and ends them" },
-    Row {
-        module: "listener",
-        may_import: &["sstp", "clock", "telemetry"],
-        because: "it ends where SSTP begins",
-    },
+    Row { module: "listener", may_import: &["sstp", "clock", "telemetry"], because: "it ends where SSTP begins" },
     Row {
         module: "audit",
         may_import: &["identity", "policy", "clock", "entropy", "telemetry"],
@@ -70,13 +66,33 @@ const TABLE: &[Row] = &[
     Row {
         module: "proxy",
         may_import: &[
-            "audit", "clock", "identity", "limits", "policy", "request", "shutdown", "snapshot", "telemetry", "upstream",
+            "audit",
+            "clock",
+            "identity",
+            "limits",
+            "policy",
+            "request",
+            "shutdown",
+            "snapshot",
+            "telemetry",
+            "upstream",
         ],
         because: "it serves any stream, so tests use an in-memory pipe",
     },
     Row {
         module: "config",
-        may_import: &["complaint", "identity", "listener", "limits", "netstack", "policy", "ppp", "sstp", "tunnel", "clock"],
+        may_import: &[
+            "complaint",
+            "identity",
+            "listener",
+            "limits",
+            "netstack",
+            "policy",
+            "ppp",
+            "sstp",
+            "tunnel",
+            "clock",
+        ],
         because: "modules define what they need, config builds it",
     },
     Row {
