@@ -18,7 +18,7 @@ echo '{user} * "{password}" *' >/etc/ppp/chap-secrets
 cp /etc/ppp/chap-secrets /etc/ppp/pap-secrets
 exec sstpc --log-level 4 --log-stderr --ipparam {call} --ca-cert /run/job/{ca} {flags} {name}{port} \\
     noauth noipdefault usepeerdns nodefaultroute nobsdcomp nodeflate \\
-    debug logfile /run/job/pppd-{call}.log user {user} {refusals}
+    debug logfile /run/job/pppd-{call}.log ipparam {call} user {user} {refusals}
 """
 
 

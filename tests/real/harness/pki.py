@@ -30,7 +30,7 @@ def _issue(folder, name, subject, extensions, issuer=None):
     if issuer is not None:
         signer = ["-CA", f"{issuer}.pem", "-CAkey", f"{issuer}.key", "-CAcreateserial"]
     _openssl(
-        folder, "x509", "-req", "-in", f"{name}.csr", "-days", "2", "-extfile", f"{name}.ext",
+        folder, "x509", "-req", "-in", f"{name}.csr", "-days", "90", "-extfile", f"{name}.ext",
         "-out", f"{name}.pem", *signer,
     )  # fmt: skip
 
