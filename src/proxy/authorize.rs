@@ -193,7 +193,8 @@ impl Connection {
         metrics::counter!(telemetry::REQUESTS, "outcome" => "allow", "reason" => ALLOWED).increment(1);
         let limits = room.map(|room| [audit::Limit { id: room.limit, remaining: u64::from(room.remaining) }]);
         let limits = limits.as_ref().map_or(&[][..], |limits| &limits[..]);
-        self.record(Outcome::Allow, ALLOWED, judging, identity, limits).map_err(Refusal::audit_unavailable)
+        self.record(Outcome::Allow, ALLOWED, judging.rule.as_deref(), judging, identity, limits)
+            .map_err(Refusal::audit_unavailable)
     }
 
     /// The record of a request that goes no further.
@@ -211,7 +212,8 @@ impl Connection {
         if refusal.is_recorded_elsewhere() {
             return;
         }
-        if let Err(error) = self.record(Outcome::Deny, refusal.reason, judging, login, &[]) {
+        let rule = refusal.rule.as_deref().or(judging.rule.as_deref());
+        if let Err(error) = self.record(Outcome::Deny, refusal.reason, rule, judging, login, &[]) {
             tracing::error!(%error, "the record of a refusal is lost");
         }
     }
@@ -220,6 +222,7 @@ impl Connection {
         &self,
         outcome: Outcome,
         reason: &str,
+        rule: Option<&str>,
         judging: &Judging,
         identity: &Identity,
         limits: &[audit::Limit<'_>],
@@ -231,7 +234,7 @@ impl Connection {
             id: judging.decision,
             bundle: judging.bundle.as_ref().map_or("", |bundle| bundle.id()),
             api: judging.api.as_ref().map(|api| api.name.as_str()),
-            rule: judging.rule.as_deref(),
+            rule,
             outcome,
             reason,
             near_miss: &[],

@@ -136,9 +136,9 @@ impl Connection {
             scheme: if self.dialled.port == 443 { Scheme::Https } else { Scheme::Http },
             more: &asserted,
         };
-        headers::set_identity(headers, &assertion).map_err(|error| Refusal::headers(&error))?;
+        headers::set_identity(headers, &assertion).map_err(Refusal::headers)?;
         // HTTP/2 has no Host of its own, and an upstream must see the one that was judged.
-        let host = HeaderValue::from_str(host).map_err(|error| Refusal::headers(&error))?;
+        let host = HeaderValue::from_str(host).map_err(Refusal::headers)?;
         headers.insert(http::header::HOST, host);
         Ok(())
     }
@@ -157,8 +157,8 @@ fn groups(identity: &Identity) -> Vec<&str> {
 /// The API's own headers, from its `[assert]` table.
 fn asserted(permit: &Permit) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
     let header = |(name, value): (&str, &str)| {
-        let name = HeaderName::try_from(name).map_err(|error| Refusal::headers(&error))?;
-        let value = HeaderValue::try_from(value).map_err(|error| Refusal::headers(&error))?;
+        let name = HeaderName::try_from(name).map_err(Refusal::headers)?;
+        let value = HeaderValue::try_from(value).map_err(Refusal::headers)?;
         Ok((name, value))
     };
     permit.asserted_headers().map(header).collect()
