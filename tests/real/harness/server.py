@@ -76,7 +76,6 @@ class Server:
         shutil.copytree(HERE / "policies", folder / "policies")
         self.log_file.touch()
         self.configure()
-        import os; os.umask(0o077); (self.state/"users.key").write_text("5a"*32+"\n"); (self.state/"users.toml").write_text("user = []\n")  # XXX
         for name, groups in USERS.items():
             flags = ["--groups", groups] if groups else []
             added = self.command("user", "add", name, *flags, input=PASSWORDS[name] + "\n")
