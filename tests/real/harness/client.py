@@ -1,5 +1,7 @@
 """Debian's sstpc with pppd, in the machine: one call of it, from the dial to its end."""
 
+import itertools
+
 from .network import SERVER_ADDRESS
 from .pki import SERVER_NAME
 from .server import PASSWORDS
@@ -18,7 +20,7 @@ echo '{user} * "{password}" *' >/etc/ppp/chap-secrets
 cp /etc/ppp/chap-secrets /etc/ppp/pap-secrets
 exec sstpc --log-level 4 --log-stderr --ipparam {call} --ca-cert /run/job/{ca} {flags} {name}{port} \\
     noauth noipdefault usepeerdns nodefaultroute nobsdcomp nodeflate \\
-    debug logfile /run/job/pppd-{call}.log ipparam {call} user {user} {refusals}
+    debug logfile /run/job/pppd-{call}.log ipparam {call} user {user} {refusals} {options}
 """
 
 
@@ -26,16 +28,15 @@ class Client:
     """Dials at once."""
 
     # Each call has its own name for hooks, sockets and logs.
-    _calls = 0
+    _calls = itertools.count(1)
 
-    def __init__(self, machine, method, user="alice", password=None, ca="root.pem", port=443):
-        Client._calls += 1
+    def __init__(self, machine, method, user="alice", password=None, ca="root.pem", port=443, options=""):
         self._machine = machine
-        self.call = f"call{Client._calls}"
+        self.call = f"call{next(self._calls)}"
         self.job = machine.start(
             DIAL.format(
                 address=SERVER_ADDRESS, name=SERVER_NAME, call=self.call, ca=ca, user=user,
-                password=PASSWORDS[user] if password is None else password, refusals=METHODS[method],
+                password=PASSWORDS[user] if password is None else password, refusals=METHODS[method], options=options,
                 # sstpc writes the port into the server name, which then is not a host name.
                 flags="--tls-ext" if port == 443 else "", port="" if port == 443 else f":{port}",
             )  # fmt: skip

@@ -1,6 +1,9 @@
 """What was checked, and how it went: one line for each check."""
 
+import contextlib
 import threading
+
+from .waiting import Late, wait_until
 
 LOG_LINES = 80
 _lock = threading.Lock()
@@ -37,8 +40,14 @@ class Report:
         found = any(all(part in line for part in parts) for line in text.splitlines())
         return self.check(sentence, found, f"a line with {', '.join(map(repr, parts))}", text.strip() or "nothing")
 
-    def fail(self, sentence, cause):
-        return self.check(sentence, False, "no such end", cause)
+    def soon(self, sentence, get, expected, timeout=5):
+        """`get` returns what is expected, at once or within a few seconds."""
+        with contextlib.suppress(Late):
+            wait_until(sentence, lambda: get() == expected, timeout)
+        return self.equal(sentence, get(), expected)
+
+    def fail(self, sentence, error):
+        return self.check(sentence, False, "every step done", f"{type(error).__name__}: {error}")
 
     def show(self, *files):
         """The ends of log files, for whoever reads the failure."""

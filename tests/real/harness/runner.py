@@ -30,11 +30,11 @@ def _perform(name, scenario, folder, server, authorities, options):
             try:
                 scenario(stage)
             except Exception as error:
-                report.fail("runs to its end", f"{type(error).__name__}: {error}")
+                report.fail("runs to its end", error)
             if report.failed:
                 report.show(*stage.logs())
     except Exception as error:
-        report.fail("has a stage", f"{type(error).__name__}: {error}")
+        report.fail("has a stage", error)
     say(f"        {name}: {time.monotonic() - begin:.0f} s")
     return report
 
