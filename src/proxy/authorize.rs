@@ -67,6 +67,11 @@ impl Judging {
         }
     }
 
+    /// Seconds since the request's head was read.
+    pub(super) fn elapsed(&self) -> f64 {
+        clock::now().saturating_duration_since(self.started).as_secs_f64()
+    }
+
     fn read(&mut self, request: &CanonicalRequest) {
         request.method().clone_into(&mut self.method);
         request.host().clone_into(&mut self.host);
@@ -87,6 +92,7 @@ impl Connection {
             return Err(Refusal::pre_limited());
         }
         let snapshot = self.proxy.snapshots.load_full();
+        self.proxy.upstream.keep(snapshot.generation, snapshot.targets.values());
         judging.bundle.clone_from(&snapshot.bundle);
         let canonical = self.read(request, verdict, judging)?;
         let bundle = snapshot.bundle.as_ref().ok_or_else(Refusal::closed)?;
@@ -96,7 +102,7 @@ impl Connection {
         admit_oddities(&canonical, judging.api.as_deref())?;
         let evidence = evidence(request.headers(), judging.api.as_deref(), &snapshot).await?;
         judging.token = evidence.as_ref().map(|verified| Arc::clone(&verified.token));
-        let identity = agree(&login, evidence.as_deref(), &snapshot)?;
+        let identity = agree(&login, evidence.as_deref(), &snapshot).inspect_err(|_| self.alarm(judging))?;
         let kept = canonical.clone();
         let permit = match policy::decide(bundle, &identity, canonical) {
             Decision::Allow(permit) => permit,
@@ -162,6 +168,7 @@ impl Connection {
             charges.push(Charge { limit: limit.id.as_str(), key, quota });
         }
         self.proxy.limits.take(charges.into_iter(), clock::now()).map_err(|exceeded| {
+            metrics::counter!(telemetry::LIMITED, "limit" => "policy").increment(1);
             let limit = permit.charges().iter().find(|charge| charge.limit.id.as_str() == exceeded.limit);
             Refusal::limited(&exceeded, limit.map_or(429, |charge| charge.limit.status))
         })
@@ -195,6 +202,22 @@ impl Connection {
         let limits = limits.as_ref().map_or(&[][..], |limits| &limits[..]);
         self.record(Outcome::Allow, ALLOWED, judging.rule.as_deref(), judging, identity, limits)
             .map_err(Refusal::audit_unavailable)
+    }
+
+    /// Evidence of two persons in one request: somebody uses what is not theirs.
+    fn alarm(&self, judging: &Judging) {
+        let login = &self.caller.login;
+        let other = judging.token.as_deref();
+        let record = audit::Event::Alarm(audit::Alarm {
+            alarm: "identity-conflict",
+            id: Some(judging.decision),
+            session: Some(login.tunnel().session),
+            user: login.subject().as_str(),
+            other: other.map_or("", |token| &token.sub),
+        });
+        if let Err(error) = self.proxy.audit.write(&record) {
+            tracing::error!(%error, "the record of an alarm is lost");
+        }
     }
 
     /// The record of a request that goes no further.
