@@ -1,4 +1,4 @@
-"""The virtual machine: user-mode Linux on the host's own files, with PPP in its kernel. See `init` for its other half."""
+"""The virtual machine: user-mode Linux on the host's own files, with PPP in its kernel. Its other half is `init`."""
 
 import os
 import shutil

@@ -124,12 +124,14 @@ def mschapv2(stage):
     report.check("the gateway answers a ping", ping.status == 0, "2 answers", ping)
 
     reads(stage, "GET over http", URL)
-    reads(stage, "GET over https, checked against our authority", f"--cacert /run/job/root.pem https://{ORDERS}/v1/orders")
+    checked = f"--cacert /run/job/root.pem https://{ORDERS}/v1/orders"
+    reads(stage, "GET over https, checked against our authority", checked)
     refused(stage, "DELETE", f"-X DELETE {URL}/42", "no-rule-for-subject", "orders-team@corp.example")
     sealed = f"{URL}/sealed/1"
     refused(stage, "what everybody is denied", sealed, "denied-by", "security@corp.example", "_org/sealed")
     backend = stage.server.backend_log()
-    report.check("nothing refused came to the backend", "DELETE" not in backend and "sealed" not in backend, "GETs", backend)
+    leaked = "DELETE" in backend or "sealed" in backend
+    report.check("nothing refused came to the backend", not leaked, "what was allowed", backend)
     doors(stage)
     # Two unanswered ones, so four seconds of silence, would have made pppd hang up.
     report.equal("pppd's echo requests are answered", client.job.is_done(), False)
@@ -201,7 +203,7 @@ def refusals(stage):
 
 
 def wrong_authority(stage):
-    """Clients that trust another authority: sstpc, which judges after the HTTP response, and one that says so in TLS."""
+    """Clients that trust another authority: sstpc, which judges after the HTTP response, and one that judges in TLS."""
     report = stage.report
     stage.open()
     client = stage.dial("mschapv2", ca="foreign.pem")
@@ -235,7 +237,8 @@ def kill(stage):
     report.check("session kill does it", killed.returncode == 0, "status 0", f"{killed.returncode} {killed.stderr}")
     ended = download.wait(10)
     took = time.monotonic() - begin
-    report.check("the download fails at once", ended.status != 0 and took < 2, "an error within 2 s", f"{took:.1f} s, {ended}")
+    at_once = ended.status != 0 and took < 2
+    report.check("the download fails at once", at_once, "an error within 2 s", f"{took:.1f} s, {ended}")
     ended = client.wait_ended(10)
     report.check("sstpc ends", ended is not None, "its end", "it still runs")
     report.contains("it was told", client.log(), "DISCONNECT")
