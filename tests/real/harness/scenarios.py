@@ -233,12 +233,11 @@ def kill(stage):
     told = [(session["user"], session["method"], session["streams"]) for session in listed]
     report.equal("one session is listed, with its stream", told, [("alice", "mschapv2", 1)])
     killed = stage.server.command("session", "kill", str(listed[0]["id"]))
-    begin = time.monotonic()
     report.check("session kill does it", killed.returncode == 0, "status 0", f"{killed.returncode} {killed.stderr}")
-    ended = download.wait(10)
-    took = time.monotonic() - begin
-    at_once = ended.status != 0 and took < 2
-    report.check("the download fails at once", at_once, "an error within 2 s", f"{took:.1f} s, {ended}")
+    # Without a reset that comes through the tunnel before its end, Linux would wait for minutes.
+    if report.soon("the download ends at once", download.is_done, True, timeout=2):
+        ended = download.wait(1)
+        report.check("with an error", ended.status != 0, "a status of curl", ended)
     ended = client.wait_ended(10)
     report.check("sstpc ends", ended is not None, "its end", "it still runs")
     report.contains("it was told", client.log(), "DISCONNECT")
