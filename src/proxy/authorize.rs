@@ -330,13 +330,14 @@ async fn evidence(
     }
     let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
     let bytes = value.as_bytes();
-    let scheme = bytes.split(|&byte| byte == b' ').next().unwrap_or_default();
+    // Where the strict reader ends a scheme: what an upstream may take for a token is judged.
+    let scheme = bytes.split(|byte| matches!(byte, b' ' | b'\t' | b',')).next().unwrap_or_default();
     if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Ok(None);
     }
     let token = std::str::from_utf8(&bytes[scheme.len()..])
         .map_err(|_| Refusal::token("token-invalid", "The token is not text.".to_owned()))?
-        .trim_matches(' ');
+        .trim_matches([' ', '\t']);
     let verified = snapshot.tokens.verify(token, clock::wall(), clock::now()).await;
     verified.map(Some).map_err(|refusal| Refusal::token(refusal.reason(), refusal.to_string()))
 }

@@ -34,7 +34,7 @@ pub(super) struct Got {
 
 impl Got {
     pub(super) fn problem(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no problem+json: {self:?}"))
+        serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }
 
