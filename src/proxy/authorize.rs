@@ -18,7 +18,7 @@ use super::cut::Cut;
 use super::framing::Verdict;
 use super::reply::Refusal;
 use crate::audit::{self, AuditUnavailable, DecisionId, Outcome};
-use crate::identity::authn::{self, Verified};
+use crate::identity::authn::{self, Person, Verified};
 use crate::identity::{Identity, Token};
 use crate::limits::{BadQuota, Charge, Quota, Room};
 use crate::policy::{self, Api, Bearer, Bundle, Decision, Permit};
@@ -96,7 +96,9 @@ impl Connection {
         admit_oddities(&canonical, judging.api.as_deref())?;
         let evidence = evidence(request.headers(), judging.api.as_deref(), &snapshot).await?;
         judging.token = evidence.as_ref().map(|verified| Arc::clone(&verified.token));
-        let identity = agree(&login, evidence.as_deref(), &snapshot)?;
+        let identity = agree(&login, evidence.as_deref(), &snapshot).inspect_err(|_| {
+            self.alarm(evidence.as_deref(), judging);
+        })?;
         let kept = canonical.clone();
         let permit = match policy::decide(bundle, &identity, canonical) {
             Decision::Allow(permit) => permit,
@@ -194,6 +196,26 @@ impl Connection {
         let limits = room.map(|room| [audit::Limit { id: room.limit, remaining: u64::from(room.remaining) }]);
         let limits = limits.as_ref().map_or(&[][..], |limits| &limits[..]);
         self.record(Outcome::Allow, ALLOWED, judging, identity, limits).map_err(Refusal::audit_unavailable)
+    }
+
+    /// Somebody's token in somebody else's tunnel: a record that a person must look at.
+    fn alarm(&self, evidence: Option<&Verified>, judging: &Judging) {
+        let Some(verified) = evidence else { return };
+        let other = match &verified.person {
+            Person::Named(subject) => subject.as_str(),
+            Person::Linked | Person::Machine | Person::Nobody => &verified.token.sub,
+        };
+        let login = &self.caller.login;
+        let alarm = audit::Event::Alarm(audit::Alarm {
+            alarm: "identity-conflict",
+            id: Some(judging.decision),
+            session: Some(login.tunnel().session),
+            user: login.subject().as_str(),
+            other,
+        });
+        if let Err(error) = self.proxy.audit.write(&alarm) {
+            tracing::error!(%error, "an alarm is lost");
+        }
     }
 
     /// The record of a request that goes no further.
