@@ -154,10 +154,13 @@ async fn patient<T>(response: impl Future<Output = T>, progress: &Progress, targ
             return Ok(response);
         }
         let target = || target.name().to_owned();
-        if progress.is_finished() && sent == progress.sent() {
+        let came = progress.sent() - sent;
+        let waits_for_upstream =
+            if progress.is_finished() { came == 0 } else { came < MIN_BODY && !progress.is_hungry() };
+        if waits_for_upstream {
             return Err(Error::Timeout { target: target(), timeout: within });
         }
-        if progress.sent() - sent < MIN_BODY && !progress.is_finished() {
+        if came < MIN_BODY && !progress.is_finished() {
             let source = BodyError::Slow { minimum: MIN_BODY, within };
             return Err(Error::RequestBody { target: target(), source });
         }
@@ -216,6 +219,8 @@ fn failure(target: String, error: &hyper_util::client::legacy::Error) -> Error {
 struct Progress {
     sent: AtomicU64,
     finished: AtomicBool,
+    /// The client is waited for; else the upstream takes no more.
+    hungry: AtomicBool,
 }
 
 impl Progress {
@@ -225,6 +230,10 @@ impl Progress {
 
     fn is_finished(&self) -> bool {
         self.finished.load(Ordering::Relaxed)
+    }
+
+    fn is_hungry(&self) -> bool {
+        self.hungry.load(Ordering::Relaxed)
     }
 }
 
@@ -239,7 +248,7 @@ impl RequestBody {
     /// A body that may have at most `limit` bytes.
     pub fn new(incoming: Incoming, limit: u64) -> Self {
         let finished = AtomicBool::new(incoming.is_end_stream());
-        Self { incoming, limit, progress: Arc::new(Progress { sent: AtomicU64::new(0), finished }) }
+        Self { incoming, limit, progress: Arc::new(Progress { finished, ..Progress::default() }) }
     }
 
     /// Tells how much of it went up, when it is gone itself.
@@ -265,7 +274,9 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
-            let frame = match std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+            let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+            self.progress.hungry.store(polled.is_pending(), Ordering::Relaxed);
+            let frame = match std::task::ready!(polled) {
                 None => {
                     self.progress.finished.store(true, Ordering::Relaxed);
                     return Poll::Ready(None);
