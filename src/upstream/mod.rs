@@ -113,7 +113,8 @@ impl Upstream {
     ///
     /// # Errors
     ///
-    /// Any [`Error`]; the upstream may have seen the request in all cases but `Busy` and `Connect`.
+    /// Any [`Error`]; the upstream may have seen the request in all cases but `Busy` and `Connect`. A body whose announced
+    /// length is beyond its limit is not begun.
     pub async fn send(
         &self,
         target: &Arc<Target>,
@@ -122,6 +123,10 @@ impl Upstream {
         body: RequestBody,
     ) -> Result<Response<ResponseBody>, Error> {
         let name = || target.name().to_owned();
+        if body.size_hint().lower() > body.limit {
+            let source = BodyError::TooLarge { limit: body.limit };
+            return Err(Error::RequestBody { target: name(), source });
+        }
         let place = target.enter().ok_or_else(|| Error::Busy { target: name(), limit: target.in_flight_limit() })?;
         let progress = Arc::clone(&body.progress);
         let request =

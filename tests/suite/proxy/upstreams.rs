@@ -49,7 +49,7 @@ async fn an_api_that_is_silent_is_504() {
 
 #[tokio::test]
 async fn an_api_that_does_not_read_an_upload_is_504() {
-    let bench = with("timeout = \"300ms\"").await;
+    let bench = with("timeout = \"300ms\"\nmax_body = \"64MiB\"").await;
     bench.backend.answer(Reply::Deaf);
     // More than fits into the sockets' buffers.
     let answer = bench.door().send(post("/v1/orders", &"x".repeat(8 << 20))).await;
