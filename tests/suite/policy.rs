@@ -63,12 +63,32 @@ fn a_bundle_has_one_id_for_one_content() {
 fn an_admin_may_change_orders_and_is_told_why() {
     let bundle = load("policies");
     let text = explained(&bundle, "user=alice,groups=orders-admin", "DELETE", "orders.api.corp.example/v1/orders/42");
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text, @r"
+    DELETE orders.api.corp.example /v1/orders/42      bundle BUNDLE
+      as alice  groups=orders-admin  binding=keys  method=eap-mschapv2
+    ALLOW  by orders/change
+      api        orders
+      holds      orders/change  path /v1/orders/**  orders-admin: yes
+      other      orders/read  methods GET only  path /v1/orders/**  orders-admin: yes  orders-dev: no
+      deny       _org/leavers  (inline): no
+      deny       _org/actuators: no match
+      charge     _org/tunnel-ceiling  tunnel=s-0000000000000000
+      charge     orders/per-user  user=alice
+    ");
 }
 
 #[test]
 fn a_developer_may_not_and_sees_what_came_near() {
     let bundle = load("policies");
     let text = explained(&bundle, "user=bob,groups=orders-dev", "DELETE", "orders.api.corp.example/v1/orders/42");
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text, @r"
+    DELETE orders.api.corp.example /v1/orders/42      bundle BUNDLE
+      as bob  groups=orders-dev  binding=keys  method=eap-mschapv2
+    DENY  no-rule-for-subject  404
+      api        orders
+      near miss  orders/change  path /v1/orders/**  orders-admin: no
+      other      orders/read  methods GET only  path /v1/orders/**  orders-admin: no  orders-dev: yes
+      deny       _org/leavers  (inline): no
+      deny       _org/actuators: no match
+    ");
 }

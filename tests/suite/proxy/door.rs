@@ -1,5 +1,7 @@
 //! A client that sends any bytes and reads HTTP/1.1 answers.
 
+use std::fmt;
+
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -14,7 +16,7 @@ pub(super) struct Door<S> {
 }
 
 /// An answer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Answer {
     pub(super) status: u16,
     /// Names in lower case.
@@ -25,6 +27,13 @@ pub(super) struct Answer {
     pub(super) interim: Vec<u16>,
     /// The stream ended before the answer did.
     pub(super) cut: bool,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { status, headers, body, interim, cut } = self;
+        write!(f, "{status}, cut: {cut}, interim: {interim:?}, {headers:?}, {}", body.escape_ascii())
+    }
 }
 
 impl Answer {
