@@ -111,6 +111,13 @@ async fn nt_20_a_body_that_breaks_its_framing_never_becomes_a_whole_request() {
         assert!(answer.cut || answer.status == 400, "{body:?}: {answer:?}");
         door.check_closed().await;
     }
+    let decisions = bench.audit().into_iter().filter(|record| record["event"] == "decision");
+    let decisions: Vec<String> = decisions.map(|record| record["decision_id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(decisions.len(), 12);
+    for id in decisions {
+        let end = bench.end(&id).await;
+        assert_ne!(end["resp"]["status"], 200, "{end}");
+    }
     for seen in bench.backend.requests() {
         assert!(!seen.whole && seen.target() == "/v1/orders", "{seen:?}");
     }
@@ -153,6 +160,18 @@ async fn chunks_arrive_whole_and_in_one_spelling() {
     assert_eq!(lines.iter().filter(|line| line.chars().any(|c| c == 'h' || c == 'w')).count(), 2, "{body:?}");
     assert!(body.ends_with("0\r\n\r\n") && !body.contains("0005"), "{body:?}");
     assert_eq!((seen.header("transfer-encoding"), seen.header("content-length")), (Some("chunked"), None));
+}
+
+#[tokio::test]
+async fn a_get_may_have_a_body() {
+    let bench = Bench::ordinary().await;
+    let mut door = bench.door();
+    let answer =
+        door.send(request("GET", "/v1/orders/1", "Content-Length: 5\r\n") + "hello" + &get("/v1/orders/2")).await;
+    assert_eq!((answer.status, door.answer().await.status), (200, 200));
+    let seen = bench.backend.requests();
+    assert_eq!((seen[0].body.as_slice(), seen[0].header("content-length")), (&b"hello"[..], Some("5")));
+    assert_eq!((seen[1].target(), seen[1].body.len()), ("/v1/orders/2", 0));
 }
 
 #[tokio::test]
