@@ -133,6 +133,11 @@ impl Upstream {
             request(target, &permit, headers, body).map_err(|reason| Error::Broken { target: name(), reason })?;
         let response = self.client(target).request(request);
         match patient(response, &progress, target).await? {
+            // No upgrade goes up, so none can come down: what follows would be read by rules that nobody has checked.
+            Ok(response) if response.status().is_informational() => {
+                let reason = format!("an answer of status {} that nobody asked for", response.status().as_u16());
+                Err(Error::Broken { target: name(), reason })
+            }
             Ok(response) => Ok(response.map(|incoming| ResponseBody { incoming, _place: place })),
             Err(error) => Err(failure(name(), &error)),
         }
