@@ -137,6 +137,12 @@ impl Setup {
         self
     }
 
+    /// What happens while records cannot be written.
+    pub(super) fn on_failure(mut self, on_failure: OnFailure) -> Self {
+        self.on_failure = on_failure;
+        self
+    }
+
     /// So many requests of one session in a second.
     pub(super) fn prelimit(mut self, requests: u32) -> Self {
         self.prelimit = requests;

@@ -75,13 +75,13 @@ async fn nt_23_a_body_that_drips_ends_with_408() {
 
 #[tokio::test]
 async fn a_body_may_be_slower_than_the_timeout_while_it_comes() {
-    let bench = Setup::of(&api("orders", "", "timeout = \"200ms\"", RULES)).start().await;
+    let bench = Setup::of(&api("orders", "", "timeout = \"500ms\"", RULES)).start().await;
     let mut door = bench.door();
     let body = "x".repeat(40_000);
     door.write(request("POST", "/v1/orders", "Content-Length: 40000\r\n")).await;
     for part in body.as_bytes().chunks(5_000) {
         door.write(part).await;
-        tokio::time::sleep(std::time::Duration::from_millis(60)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     assert_eq!(door.answer().await.status, 200);
     assert_eq!(bench.backend.only().body.len(), 40_000);

@@ -5,79 +5,66 @@ use wicket_client::http::Request;
 use super::bench::{BILLING, Bench, ORDERS};
 use super::h2::{DATA, END_HEADERS, END_STREAM, Frames, Got, HEADERS, block, frame, pseudo};
 
-/// A refusal by the proxy with this status, or a stream error by the library: nothing in between.
-fn check_refused(got: &Got, frames: &Frames, status: u16, what: &str) {
-    if got.reset.is_some() || frames.closed {
-        return;
-    }
-    let problem = got.problem();
-    assert_eq!(problem["status"], status, "{what}: {problem}");
-    assert!(problem["decision_id"].as_str().is_some_and(|id| id.starts_with("d-")), "{what}: {problem}");
+/// Who refuses a request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum By {
+    /// The library, by a stream error or the end of the connection: there is no request to judge.
+    Library,
+    /// The proxy, with this status.
+    Us(u16),
 }
 
-async fn refused(bench: &Bench, lines: &[(&str, &[u8])], body: Option<&[u8]>, status: u16) {
+fn by(got: &Got, frames: &Frames) -> By {
+    if got.reset.is_some() || frames.closed {
+        return By::Library;
+    }
+    let problem = got.problem();
+    assert!(problem["decision_id"].as_str().is_some_and(|id| id.starts_with("d-")), "{got:?}");
+    By::Us(problem["status"].as_u64().and_then(|status| status.try_into().ok()).expect("a status"))
+}
+
+async fn refused(bench: &Bench, lines: &[(&str, &[u8])], body: Option<&[u8]>, expected: By) {
     let what: String = lines.iter().map(|(name, value)| format!("{name}: {}; ", value.escape_ascii())).collect();
     let mut frames = Frames::open(bench).await;
     let got = frames.ask(lines, body).await;
-    check_refused(&got, &frames, status, &what);
+    assert_eq!(by(&got, &frames), expected, "{what}");
     assert!(bench.backend.requests().iter().all(|seen| !seen.whole), "{what}");
 }
 
 #[tokio::test]
 async fn nt_08_pseudo_headers_have_a_grammar() {
     let bench = Bench::ordinary().await;
-    let host = ORDERS.as_bytes();
-    let https: &[(&str, &[u8])] =
-        &[(":method", b"GET"), (":scheme", b"https"), (":authority", host), (":path", b"/v1/orders")];
-    for path in ["", "v1/orders", "*", "http://orders.api.test/v1/orders", "//evil.test/v1", "?x=1"] {
-        refused(&bench, &pseudo("GET", path), None, 400).await;
-    }
-    refused(&bench, https, None, 400).await;
-    for lines in [
-        &[(":method", &b"GET"[..]), (":scheme", b"http"), (":authority", host)][..],
-        &[(":method", b"GET"), (":authority", host), (":path", b"/v1/orders")],
-        &[(":scheme", b"http"), (":authority", host), (":path", b"/v1/orders")],
-        &[(":method", b"GET"), (":scheme", b"http"), (":path", b"/v1/orders")],
-        &[
-            (":method", b"GET"),
-            (":method", b"GET"),
-            (":scheme", b"http"),
-            (":authority", host),
-            (":path", b"/v1/orders"),
-        ],
-        &[
-            (":method", b"GET"),
-            (":scheme", b"http"),
-            (":authority", host),
-            (":path", b"/v1/orders"),
-            (":path", b"/v1/admin"),
-        ],
-        &[
-            (":method", b"GET"),
-            (":scheme", b"http"),
-            (":authority", host),
-            (":path", b"/v1/orders"),
-            (":status", b"200"),
-        ],
-        &[(":method", b"GET"), (":scheme", b"http"), (":authority", host), (":path", b"/v1/orders"), (":x", b"1")],
-        &[
-            (":method", b"GET"),
-            (":scheme", b"http"),
-            ("accept", b"*/*"),
-            (":authority", host),
-            (":path", b"/v1/orders"),
-        ],
-        &[(":method", b"CONNECT"), (":authority", b"evil.test:443")],
-        &[
-            (":method", b"CONNECT"),
-            (":protocol", b"websocket"),
-            (":scheme", b"http"),
-            (":authority", host),
-            (":path", b"/v1/orders"),
-        ],
-        &[(":method", b"GET HTTP/1.1\r\nx: y"), (":scheme", b"http"), (":authority", host), (":path", b"/v1/orders")],
+    for (path, by) in [
+        ("", By::Library),
+        ("v1/orders", By::Library),
+        ("http://orders.api.test/v1/orders", By::Library),
+        ("*", By::Us(400)),
+        ("//evil.test/v1", By::Us(400)),
+        ("?x=1", By::Us(400)),
     ] {
-        refused(&bench, lines, None, 400).await;
+        refused(&bench, &pseudo("GET", path), None, by).await;
+    }
+    // Which of the four pseudo-header fields stay, what is added, and who refuses it.
+    let added: [(&[&str], &[(&str, &[u8])], By); 13] = [
+        (&[":method", ":scheme", ":authority"], &[], By::Library),
+        (&[":method", ":authority", ":path"], &[], By::Library),
+        (&[":scheme", ":authority", ":path"], &[], By::Library),
+        (&[":method", ":scheme", ":path"], &[], By::Us(400)),
+        (&[":method", ":authority", ":path"], &[(":scheme", b"https")], By::Us(400)),
+        (&[":method", ":scheme", ":authority", ":path"], &[(":method", b"GET")], By::Library),
+        (&[":method", ":scheme", ":authority", ":path"], &[(":path", b"/v1/admin")], By::Library),
+        (&[":method", ":scheme", ":authority", ":path"], &[(":status", b"200")], By::Library),
+        (&[":method", ":scheme", ":authority", ":path"], &[(":x", b"1")], By::Library),
+        (&[":method", ":scheme", ":authority"], &[("accept", b"*/*"), (":path", b"/v1/orders")], By::Library),
+        (&[":scheme", ":authority", ":path"], &[(":method", b"GET HTTP/1.1\r\nx: y")], By::Library),
+        (&[":authority"], &[(":method", b"CONNECT")], By::Us(400)),
+        (&[":scheme", ":authority", ":path"], &[(":method", b"CONNECT"), (":protocol", b"websocket")], By::Library),
+    ];
+    for (kept, more, by) in added {
+        let mut lines = pseudo("GET", "/v1/orders");
+        lines.retain(|(name, _)| kept.contains(name));
+        lines.extend(more);
+        refused(&bench, &lines, None, by).await;
     }
     assert!(bench.backend.requests().is_empty());
 }
@@ -100,7 +87,7 @@ async fn nt_08_authority_and_host_agree_or_the_request_is_refused() {
             (":path", b"/v1/orders"),
         ];
         lines.extend(host.map(|host| ("host", host.as_bytes())));
-        refused(&bench, &lines, None, status).await;
+        refused(&bench, &lines, None, By::Us(status)).await;
     }
     assert!(bench.backend.requests().is_empty());
     let mut lines = pseudo("GET", "/v1/orders");
@@ -129,16 +116,16 @@ async fn nt_01_to_nt_11_hold_over_http2() {
         "/v1/orders/1;.css",
         "/v1/orders/%00",
         "/v1/orders/%0d%0aX:%20y",
-        "/v1/orders/\t",
-        "/v1/orders/ x",
-        "/v1/orders/\x7f",
         "/v1/orders/\u{e9}",
         "/v1/orders/%zz",
     ] {
-        refused(&bench, &pseudo("GET", path), None, 400).await;
+        refused(&bench, &pseudo("GET", path), None, By::Us(400)).await;
+    }
+    for path in ["/v1/orders/\t", "/v1/orders/ x", "/v1/orders/\x7f"] {
+        refused(&bench, &pseudo("GET", path), None, By::Library).await;
     }
     for path in ["/V1/Orders", "/v1/orders-internal", "/v1/ordersX", "/admin?/v1/orders/1"] {
-        refused(&bench, &pseudo("GET", path), None, 403).await;
+        refused(&bench, &pseudo("GET", path), None, By::Us(403)).await;
     }
     assert!(bench.backend.requests().is_empty());
     let mut frames = Frames::open(&bench).await;
@@ -167,33 +154,35 @@ async fn nt_06_a_fragment_over_http2_is_neither_judged_nor_forwarded() {
 #[tokio::test]
 async fn nt_20_nothing_of_http1s_framing_comes_down_from_http2() {
     let bench = Bench::ordinary().await;
-    for (name, value) in [
-        ("x-a", &b"1\r\nTransfer-Encoding: chunked"[..]),
-        ("x-a", b"1\nX: y"),
-        ("x-a", b"1\ry"),
-        ("x-a", b"1\0y"),
-        ("x-a\r\nx-b", b"1"),
-        ("x-a: 1\r\nx-b", b"1"),
-        ("x a", b"1"),
-        ("X-Upper", b"1"),
-        ("x_under", b"1"),
-        ("transfer-encoding", b"chunked"),
-        ("connection", b"close"),
-        ("keep-alive", b"timeout=5"),
-        ("proxy-connection", b"keep-alive"),
-        ("upgrade", b"websocket"),
-        ("te", b"chunked"),
-        ("content-length", b"+5"),
-        ("content-length", b"5, 5"),
-        ("content-length", b"x"),
+    for (name, value, by) in [
+        ("x-a", &b"1\r\nTransfer-Encoding: chunked"[..], By::Library),
+        ("x-a", b"1\nX: y", By::Library),
+        ("x-a", b"1\ry", By::Library),
+        ("x-a", b"1\0y", By::Library),
+        ("x-a\r\nx-b", b"1", By::Library),
+        ("x-a: 1\r\nx-b", b"1", By::Library),
+        ("x a", b"1", By::Library),
+        ("X-Upper", b"1", By::Library),
+        ("transfer-encoding", b"chunked", By::Library),
+        ("connection", b"close", By::Library),
+        ("keep-alive", b"timeout=5", By::Library),
+        ("proxy-connection", b"keep-alive", By::Library),
+        ("upgrade", b"websocket", By::Library),
+        ("te", b"chunked", By::Library),
+        ("content-length", b"+5", By::Library),
+        ("content-length", b"5, 5", By::Library),
+        ("content-length", b"x", By::Library),
+        ("x_under", b"1", By::Us(400)),
+        ("http2-settings", b"AAMAAABk", By::Us(400)),
+        ("content-length", b"05", By::Us(400)),
     ] {
         let mut lines = pseudo("POST", "/v1/orders");
         lines.push((name, value));
-        refused(&bench, &lines, Some(b"hello"), 400).await;
+        refused(&bench, &lines, Some(b"hello"), by).await;
     }
     let mut lines = pseudo("POST", "/v1/orders");
     lines.extend([("content-length", &b"5"[..]), ("content-length", b"5")]);
-    refused(&bench, &lines, Some(b"hello"), 400).await;
+    refused(&bench, &lines, Some(b"hello"), By::Us(400)).await;
     assert!(bench.backend.requests().is_empty(), "{:?}", bench.backend.requests());
 }
 
@@ -274,4 +263,23 @@ async fn a_preface_that_breaks_off_or_goes_wrong_is_http1() {
     door.write("PRI * HT").await;
     door.finish().await;
     door.check_closed().await;
+}
+
+#[tokio::test]
+async fn nt_19_repeated_credentials_over_http2_are_refused() {
+    let bench = Bench::ordinary().await;
+    for repeated in [
+        [("authorization", &b"Basic YTpi"[..]), ("authorization", b"Basic YTpi")],
+        [("authorization", b"Bearer a, Bearer b"), ("accept", b"*/*")],
+        [("content-type", b"a/b"), ("content-type", b"c/d")],
+        [("host", ORDERS.as_bytes()), ("host", ORDERS.as_bytes())],
+    ] {
+        let mut lines = pseudo("GET", "/v1/orders");
+        lines.extend(repeated);
+        refused(&bench, &lines, None, By::Us(400)).await;
+    }
+    let mut lines = pseudo("GET", "/v1/orders");
+    let names: Vec<String> = (0..101).map(|number| format!("x-{number}")).collect();
+    lines.extend(names.iter().map(|name| (name.as_str(), &b"1"[..])));
+    refused(&bench, &lines, None, By::Us(431)).await;
 }

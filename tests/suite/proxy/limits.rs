@@ -72,6 +72,8 @@ async fn answers_say_how_much_is_left() {
     let bench = bench(&limit("\"user\"", "6/m", 2)).await;
     let mut door = bench.door();
     for left in ["1", "0"] {
+        let own = "HTTP/1.1 200 OK\r\nRateLimit: \"own\";r=99\r\nContent-Length: 0\r\n\r\n";
+        bench.backend.answer(super::backend::Reply::text(own));
         let answer = door.get("/v1/orders").await;
         assert_eq!(answer.status, 200);
         assert_eq!(answer.header("ratelimit-policy"), Some("\"orders/per\";q=2;w=20"));

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use wicketgate::audit::OnFailure;
+
+use super::backend::Reply;
 use super::bench::{BILLING, Bench, ORDERS, RULES, Setup, api};
 use super::door::{get, request};
 
@@ -119,6 +122,30 @@ async fn nothing_is_forwarded_that_could_not_be_recorded() {
     let answer = bench.door().get("/v1/nothing").await;
     bench.check_reply(&answer, 403, "no-rule");
     assert!(bench.backend.requests().is_empty());
+}
+
+#[tokio::test]
+async fn by_wish_requests_pass_that_could_not_be_recorded() {
+    let bench = Setup::new(RULES).audit(Path::new("/dev/full")).on_failure(OnFailure::Drop).start().await;
+    assert_eq!(bench.door().get("/v1/orders").await.status, 200);
+}
+
+#[tokio::test]
+async fn nt_63_the_record_stands_while_the_api_still_thinks() {
+    let bench = Bench::ordinary().await;
+    let (pipe, reply) = Reply::pipe();
+    bench.backend.answer(reply);
+    let mut door = bench.door();
+    door.write(get("/v1/orders")).await;
+    bench.backend.came(1).await;
+    let records = bench.audit();
+    assert_eq!(records.len(), 1, "{records:#?}");
+    let seen = bench.backend.only();
+    let record = bench.decision(seen.header("wicketgate-decision").unwrap());
+    assert_eq!((&record["outcome"], &record["user"]["id"]), (&"allow".into(), &"alice".into()));
+    drop(pipe);
+    assert_eq!(door.answer().await.status, 502);
+    assert_eq!(bench.audit().len(), 2, "and its end follows");
 }
 
 #[tokio::test]

@@ -183,3 +183,39 @@ async fn nt_20_a_response_with_two_lengths_has_one_for_the_client() {
         assert_eq!(door.get("/v1/orders").await.text(), "ok", "nothing of it is left on the connection");
     }
 }
+
+#[tokio::test]
+async fn nt_20_bytes_after_a_response_are_nobodys_answer() {
+    let bench = Bench::ordinary().await;
+    let bob = bench.caller("bob");
+    let more = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    for extra in [more, "x", "\r\n", "HTTP/1.1 200"] {
+        bench.backend.answer(Reply::text(&format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok{extra}")));
+        assert_eq!(bench.door().get("/v1/orders").await.text(), "ok");
+        for _ in 0..3 {
+            let answer = bench.door_of(&bob, ORDERS).get("/v1/orders").await;
+            assert_ne!(answer.text(), "evil", "{extra:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nt_22_an_api_cannot_switch_protocols_that_nobody_asked_for() {
+    let bench = Bench::ordinary().await;
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n";
+    bench.backend.answer(Reply::text(switch));
+    let mut door = bench.door();
+    let answer = door.get("/v1/orders").await;
+    assert!(answer.interim.is_empty(), "{answer:?}");
+    bench.check_reply(&answer, 502, "upstream-unavailable");
+}
+
+#[tokio::test]
+async fn an_old_api_that_ends_its_body_by_closing_is_understood() {
+    let bench = Bench::ordinary().await;
+    for version in ["1.0", "1.1"] {
+        bench.backend.answer(Reply::Last(format!("HTTP/{version} 200 OK\r\nX-A: 1\r\n\r\nhello").into_bytes()));
+        let answer = bench.door().get("/v1/orders").await;
+        assert_eq!((answer.status, answer.text().as_str(), answer.cut), (200, "hello", false));
+    }
+}

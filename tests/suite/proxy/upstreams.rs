@@ -107,16 +107,18 @@ async fn an_announced_body_beyond_the_limit_is_not_begun() {
 #[tokio::test]
 async fn a_client_that_breaks_off_its_upload_ends_it_upstream() {
     let bench = Bench::ordinary().await;
-    for (lines, part) in [("Content-Length: 100\r\n", "hello"), ("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n")] {
+    let uploads = [("Content-Length: 100\r\n", "hello"), ("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n")];
+    for (begun, (lines, part)) in (1..).zip(uploads) {
         let mut door = bench.door();
         door.write(request("POST", "/v1/orders", lines) + part).await;
-        let before = bench.backend.requests().len();
-        bench.backend.came(before.max(1)).await;
+        bench.backend.came(begun).await;
         drop(door);
+        bench.backend.ended(begun).await;
+        let seen = bench.backend.last();
+        assert!(!seen.whole, "{seen:?}");
+        let end = bench.end(seen.header("wicketgate-decision").unwrap()).await;
+        assert_eq!(end["req"]["bytes"], 5, "{end}");
     }
-    bench.backend.ended(2).await;
-    let seen = bench.backend.requests();
-    assert!(seen.len() == 2 && seen.iter().all(|seen| !seen.whole), "{seen:?}");
 }
 
 #[tokio::test]
@@ -153,6 +155,7 @@ async fn connections_to_the_api_are_kept_and_shared() {
         assert_eq!(bench.door_of(&bob, super::bench::ORDERS).get("/v1/orders").await.status, 200);
     }
     assert_eq!((bench.backend.connections(), bench.backend.requests().len()), (1, 6));
+    assert!(bench.backend.requests().iter().all(|seen| seen.connection == 1));
     let users: Vec<_> =
         bench.backend.requests().iter().map(|seen| seen.header("wicketgate-user").unwrap().to_owned()).collect();
     assert_eq!(users, ["alice", "bob", "alice", "bob", "alice", "bob"]);
