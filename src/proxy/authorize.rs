@@ -18,7 +18,7 @@ use super::cut::Cut;
 use super::framing::Verdict;
 use super::reply::Refusal;
 use crate::audit::{self, AuditUnavailable, DecisionId, Outcome};
-use crate::identity::authn::{self, Verified};
+use crate::identity::authn::{self, Person, Verified};
 use crate::identity::{Identity, Token};
 use crate::limits::{BadQuota, Charge, Quota, Room};
 use crate::policy::{self, Api, Bearer, Bundle, Decision, Permit};
@@ -102,7 +102,9 @@ impl Connection {
         admit_oddities(&canonical, judging.api.as_deref())?;
         let evidence = evidence(request.headers(), judging.api.as_deref(), &snapshot).await?;
         judging.token = evidence.as_ref().map(|verified| Arc::clone(&verified.token));
-        let identity = agree(&login, evidence.as_deref(), &snapshot).inspect_err(|_| self.alarm(judging))?;
+        let identity = agree(&login, evidence.as_deref(), &snapshot).inspect_err(|_| {
+            self.alarm(evidence.as_deref(), judging);
+        })?;
         let kept = canonical.clone();
         let permit = match policy::decide(bundle, &identity, canonical) {
             Decision::Allow(permit) => permit,
@@ -204,19 +206,23 @@ impl Connection {
             .map_err(Refusal::audit_unavailable)
     }
 
-    /// Evidence of two persons in one request: somebody uses what is not theirs.
-    fn alarm(&self, judging: &Judging) {
+    /// Somebody's token in somebody else's tunnel: a record that a person must look at.
+    fn alarm(&self, evidence: Option<&Verified>, judging: &Judging) {
+        let Some(verified) = evidence else { return };
+        let other = match &verified.person {
+            Person::Named(subject) => subject.as_str(),
+            Person::Linked | Person::Machine | Person::Nobody => &verified.token.sub,
+        };
         let login = &self.caller.login;
-        let other = judging.token.as_deref();
-        let record = audit::Event::Alarm(audit::Alarm {
+        let alarm = audit::Event::Alarm(audit::Alarm {
             alarm: "identity-conflict",
             id: Some(judging.decision),
             session: Some(login.tunnel().session),
             user: login.subject().as_str(),
-            other: other.map_or("", |token| &token.sub),
+            other,
         });
-        if let Err(error) = self.proxy.audit.write(&record) {
-            tracing::error!(%error, "the record of an alarm is lost");
+        if let Err(error) = self.proxy.audit.write(&alarm) {
+            tracing::error!(%error, "an alarm is lost");
         }
     }
 
@@ -356,13 +362,14 @@ async fn evidence(
     }
     let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
     let bytes = value.as_bytes();
-    let scheme = bytes.split(|&byte| byte == b' ').next().unwrap_or_default();
+    // Where the strict reader ends a scheme: what an upstream may take for a token is judged.
+    let scheme = bytes.split(|byte| matches!(byte, b' ' | b'\t' | b',')).next().unwrap_or_default();
     if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Ok(None);
     }
     let token = std::str::from_utf8(&bytes[scheme.len()..])
         .map_err(|_| Refusal::token("token-invalid", "The token is not text.".to_owned()))?
-        .trim_matches(' ');
+        .trim_matches([' ', '\t']);
     let verified = snapshot.tokens.verify(token, clock::wall(), clock::now()).await;
     verified.map(Some).map_err(|refusal| Refusal::token(refusal.reason(), refusal.to_string()))
 }

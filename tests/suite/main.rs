@@ -2,3 +2,5 @@
 
 mod layering; // who may import whom
 mod readme; // what README.md shows is true
+mod policy; // the policy files that are shipped
+mod proxy; // real HTTP through the proxy, without a tunnel
