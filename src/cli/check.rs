@@ -4,7 +4,7 @@ use wicketgate::complaint::{Complaint, Severity};
 use wicketgate::config;
 
 use super::output::{counted, table};
-use super::program::{PolicyReport, Program, TestRow};
+use super::program::{PolicyReport, Program};
 use super::{Cli, Exit, Failure, Format, Terminal, render};
 
 pub(super) fn check(cli: &Cli, program: &dyn Program, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
@@ -33,49 +33,33 @@ pub(super) fn check(cli: &Cli, program: &dyn Program, terminal: &mut Terminal<'_
 
 fn report_text(report: Option<&PolicyReport>) -> String {
     let Some(report) = report else { return String::new() };
-    let mut text = failed_tests(&report.tests);
+    let mut text = String::new();
     if !report.hosts.is_empty() {
         text += &table(["HOST", "ADDRESS"], report.hosts.iter().map(|row| [row.host.clone(), row.address.clone()]));
     }
     text
 }
 
-/// The tests that failed: `file:line: test failed: name: why`.
-pub(super) fn failed_tests(tests: &[TestRow]) -> String {
-    let failed = tests.iter().filter_map(|test| test.failure.as_ref().map(|failure| (test, failure)));
-    failed.fold(String::new(), |text, (test, failure)| {
-        text + &format!("{}:{}: test failed: {}: {failure}\n", test.file.display(), test.line, test.name)
-    })
-}
-
 #[derive(Debug, PartialEq, Eq)]
 struct Verdict {
     errors: usize,
     warnings: usize,
-    failed: usize,
     tests: usize,
 }
 
 impl Verdict {
     fn of(complaints: &[Complaint], report: Option<&PolicyReport>) -> Self {
         let errors = complaints.iter().filter(|complaint| complaint.severity == Severity::Error).count();
-        let tests = report.map_or(&[][..], |report| &report.tests);
-        let failed = tests.iter().filter(|test| test.failure.is_some()).count();
-        Self { errors, warnings: complaints.len() - errors, failed, tests: tests.len() }
+        Self { errors, warnings: complaints.len() - errors, tests: report.map_or(0, |report| report.tests.len()) }
     }
 
     fn good(&self) -> bool {
-        self.errors == 0 && self.failed == 0
+        self.errors == 0
     }
 
     fn text(&self, file: &str) -> String {
         let word = if self.good() { "good" } else { "not good" };
-        let mut parts = vec![counted(self.errors, "error"), counted(self.warnings, "warning")];
-        if self.failed > 0 {
-            parts.push(format!("{} failed of {}", self.failed, counted(self.tests, "test")));
-        } else {
-            parts.push(counted(self.tests, "test"));
-        }
+        let parts = [counted(self.errors, "error"), counted(self.warnings, "warning"), counted(self.tests, "test")];
         format!("{file} is {word}: {}", parts.join(", "))
     }
 
@@ -86,7 +70,6 @@ impl Verdict {
             "warnings": self.warnings,
             "bundle": report.and_then(|report| report.bundle.as_deref()),
             "apis": report.map(|report| report.apis),
-            "rules": report.map(|report| report.rules),
             "hosts": report.map(|report| &report.hosts),
             "tests": report.map(|report| &report.tests),
         })

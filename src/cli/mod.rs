@@ -134,9 +134,9 @@ pub(crate) struct ExplainArgs {
     #[arg(value_name = "REQUEST")]
     second: Option<String>,
 
-    /// Who asks, as in 'user=alice,groups=staff,orders-read'
-    #[arg(long = "as", value_name = "WHO", value_parser = policy::parse_who)]
-    pub(crate) who: policy::Who,
+    /// Who asks, as in 'user=alice,groups=staff+orders-read'
+    #[arg(long = "as", value_name = "WHO", value_parser = wicketgate::policy::Persona::parse)]
+    pub(crate) who: wicketgate::policy::Persona,
 }
 
 #[derive(Debug, Subcommand)]

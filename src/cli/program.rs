@@ -5,10 +5,18 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use wicketgate::complaint::Complaint;
-use wicketgate::config::{Config, Users};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
-use super::policy::{Request, Who};
+use wicketgate::complaint::Complaint;
+use wicketgate::config::{Config, Users, complaint};
+use wicketgate::identity::authn;
+use wicketgate::policy::{self, Persona};
+use wicketgate::server::{self, Bound, Orders, loader};
+use wicketgate::telemetry;
+
+use super::policy::Request;
 
 /// The rest of the program.
 pub(crate) trait Program {
@@ -24,7 +32,7 @@ pub(crate) trait Program {
         &self,
         directory: &Path,
         config: Option<&Config>,
-        who: &Who,
+        who: &Persona,
         request: &Request,
     ) -> anyhow::Result<Explained>;
 
@@ -41,11 +49,9 @@ pub(crate) struct PolicyReport {
     pub(crate) bundle: Option<String>,
     /// How many APIs it has.
     pub(crate) apis: usize,
-    /// How many rules.
-    pub(crate) rules: usize,
     /// Its hosts with their virtual addresses, sorted.
     pub(crate) hosts: Vec<HostRow>,
-    /// Its tests.
+    /// Its tests, which all pass: one that fails is a complaint.
     pub(crate) tests: Vec<TestRow>,
 }
 
@@ -61,16 +67,11 @@ pub(crate) struct HostRow {
 pub(crate) struct TestRow {
     /// The file.
     pub(crate) file: PathBuf,
-    /// The line of its `[[test]]`.
-    pub(crate) line: usize,
     /// Its name.
     pub(crate) name: String,
-    /// Why it failed, if it did.
-    pub(crate) failure: Option<String>,
 }
 
 /// The answer of `policy explain`.
-#[cfg_attr(not(test), expect(dead_code, reason = "LEAD: remove this line when `Wired::explain` makes them"))]
 #[derive(Clone, Debug)]
 pub(crate) enum Explained {
     /// The bundle does not compile.
@@ -95,9 +96,9 @@ pub(crate) trait UserFile {
     /// Disables or enables; false when it was so before.
     fn set_enabled(&mut self, name: &str, enabled: bool) -> anyhow::Result<bool>;
     /// Whether there is such a user, by the folded name.
-    fn contains(&self, name: &str) -> bool;
+    fn contains(&self, name: &str) -> anyhow::Result<bool>;
     /// All users, sorted by name.
-    fn list(&self) -> Vec<UserRow>;
+    fn list(&self) -> anyhow::Result<Vec<UserRow>>;
 }
 
 /// One user.
@@ -112,29 +113,149 @@ pub(crate) struct UserRow {
 pub(crate) struct Wired;
 
 impl Program for Wired {
-    // LEAD: `server::run(config, file)` on its runtime.
-    fn serve(&self, _config: Config, _file: &Path) -> anyhow::Result<()> {
-        anyhow::bail!("this build has no server")
+    fn serve(&self, config: Config, file: &Path) -> anyhow::Result<()> {
+        let metrics = telemetry::install_metrics()?;
+        let shards = std::thread::available_parallelism().map_or(1, usize::from);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let (stop, stopped) = oneshot::channel();
+            let (reload, reloads) = mpsc::channel(1);
+            let mut signals = JoinSet::new();
+            signals.spawn(signals_to_orders(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, stop));
+            let mut hangup = signal(SignalKind::hangup())?;
+            signals.spawn(async move {
+                while hangup.recv().await.is_some() {
+                    // A wish that finds one waiting is the same wish.
+                    let _waiting = reload.try_send(()).is_err();
+                }
+            });
+            let orders = Orders { stop: stopped, reload: reloads };
+            let ready = |bound: Bound| {
+                tracing::info!(listen = %bound.listen, admin = %bound.admin, shards, "serving");
+            };
+            server::run(file.to_owned(), config, shards, metrics, orders, ready).await
+        })
     }
 
-    // LEAD: `policy` compile and self-test.
-    fn policies(&self, _directory: &Path, _config: Option<&Config>) -> anyhow::Result<PolicyReport> {
-        anyhow::bail!("this build has no policy compiler")
+    fn policies(&self, directory: &Path, config: Option<&Config>) -> anyhow::Result<PolicyReport> {
+        let complaints = |complaints| PolicyReport { complaints, ..PolicyReport::default() };
+        let compiled = match config {
+            Some(config) => loader::check(config),
+            None => compile(directory),
+        };
+        let (bundle, warnings) = match compiled {
+            Ok(compiled) => compiled,
+            Err(wrong) => return Ok(complaints(wrong)),
+        };
+        let host =
+            |host: &policy::VirtualHost| HostRow { host: host.name.to_string(), address: host.address.to_string() };
+        let test = |test: &policy::Test| TestRow { file: PathBuf::from(&*test.file), name: test.name.clone() };
+        Ok(PolicyReport {
+            complaints: warnings,
+            bundle: Some(bundle.id().to_owned()),
+            apis: bundle.apis().len(),
+            hosts: bundle.hosts().iter().map(host).collect(),
+            tests: bundle.tests().iter().map(test).collect(),
+        })
     }
 
-    // LEAD: `policy::judge` with its explanation.
     fn explain(
         &self,
-        _directory: &Path,
-        _config: Option<&Config>,
-        _who: &Who,
-        _request: &Request,
+        directory: &Path,
+        config: Option<&Config>,
+        who: &Persona,
+        request: &Request,
     ) -> anyhow::Result<Explained> {
-        anyhow::bail!("this build has no policy compiler")
+        let compiled = match config {
+            Some(config) => loader::check(config),
+            None => compile(directory),
+        };
+        let bundle = match compiled {
+            Ok((bundle, _)) => bundle,
+            Err(complaints) => return Ok(Explained::Broken(complaints)),
+        };
+        let read = server::read_request(&policy::RequestText {
+            method: &request.method,
+            host: &request.host,
+            target: &request.target,
+            http: bundle.http_for(&request.host).unwrap_or(&policy::HttpOptions::default()),
+        });
+        let canonical = read.map_err(|reason| anyhow::anyhow!("bad-request: {reason}"))?;
+        let played = who.play(&bundle).map_err(|reason| anyhow::anyhow!("--as: {reason}"))?;
+        let explanation = policy::explain(&bundle, &played.facts(&canonical));
+        Ok(Explained::Judged {
+            allowed: explanation.allowed(),
+            text: explanation.to_string(),
+            json: explanation.to_json(),
+        })
     }
 
-    // LEAD: the user file of `identity::authn`.
-    fn users(&self, _users: &Users) -> anyhow::Result<Box<dyn UserFile>> {
-        anyhow::bail!("this build has no user file")
+    fn users(&self, users: &Users) -> anyhow::Result<Box<dyn UserFile>> {
+        Ok(Box::new(LocalUsers { file: authn::UserFile::new(&users.file, &users.key) }))
+    }
+}
+
+/// The first signal that ends the process orderly.
+async fn signals_to_orders(mut terminate: Signal, mut interrupt: Signal, stop: oneshot::Sender<()>) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    // Whoever stopped listening has ended already.
+    let _ended = stop.send(()).is_err();
+}
+
+/// A directory without a configuration: names that policies use are taken as they are.
+fn compile(directory: &Path) -> Result<(policy::Bundle, Vec<Complaint>), Vec<Complaint>> {
+    let sources = loader::policy_files(directory)?;
+    let environment = loader::lone_environment();
+    let compiled = policy::compile(&sources, &environment, None)?;
+    Ok((compiled.bundle, compiled.warnings))
+}
+
+/// The user file of `identity::authn`.
+struct LocalUsers {
+    file: authn::UserFile,
+}
+
+impl LocalUsers {
+    fn accounts(&self) -> anyhow::Result<Vec<authn::Account>> {
+        self.file.list().map_err(|complaints| anyhow::anyhow!("{}", complaint::text(&complaints)))
+    }
+}
+
+impl UserFile for LocalUsers {
+    fn add(&mut self, name: &str, groups: &[String], password: &Zeroizing<String>) -> anyhow::Result<()> {
+        self.file.add(name, groups, password)?;
+        Ok(())
+    }
+
+    fn set_password(&mut self, name: &str, password: &Zeroizing<String>) -> anyhow::Result<()> {
+        self.file.passwd(name, password)?;
+        Ok(())
+    }
+
+    fn set_enabled(&mut self, name: &str, enabled: bool) -> anyhow::Result<bool> {
+        let folded = authn::fold(name.as_bytes());
+        let before = self
+            .accounts()?
+            .iter()
+            .any(|account| folded.as_deref() == Some(account.name().as_str()) && account.is_disabled() != enabled);
+        self.file.set_disabled(name, !enabled)?;
+        Ok(!before)
+    }
+
+    fn contains(&self, name: &str) -> anyhow::Result<bool> {
+        let folded = authn::fold(name.as_bytes());
+        Ok(self.accounts()?.iter().any(|account| folded.as_deref() == Some(account.name().as_str())))
+    }
+
+    fn list(&self) -> anyhow::Result<Vec<UserRow>> {
+        let row = |account: &authn::Account| UserRow {
+            name: account.name().to_string(),
+            groups: account.groups().iter().map(ToString::to_string).collect(),
+            enabled: !account.is_disabled(),
+        };
+        Ok(self.accounts()?.iter().map(row).collect())
     }
 }

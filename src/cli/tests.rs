@@ -14,7 +14,7 @@ use wicketgate::identity::SessionId;
 use zeroize::Zeroizing;
 
 use super::password::Passwords;
-use super::policy::{Request, Who};
+use super::policy::Request;
 
 /// The rest of the program, as a test wants it.
 #[derive(Default)]
@@ -38,11 +38,17 @@ impl Program for Fake {
         Ok(self.report.clone())
     }
 
-    fn explain(&self, _: &Path, _: Option<&Config>, Who(facts): &Who, request: &Request) -> anyhow::Result<Explained> {
+    fn explain(&self, _: &Path, _: Option<&Config>, who: &Persona, request: &Request) -> anyhow::Result<Explained> {
         if !self.report.complaints.is_empty() {
             return Ok(Explained::Broken(self.report.complaints.clone()));
         }
-        let text = format!("{} {} as {}\n", request.method, request.url, facts["user"][0]);
+        let text = format!(
+            "{} {}{} as {}\n",
+            request.method,
+            request.host,
+            request.target,
+            who.user.as_deref().unwrap_or_default()
+        );
         Ok(Explained::Judged { allowed: self.allowed, text, json: serde_json::json!({ "allowed": self.allowed }) })
     }
 
@@ -237,39 +243,23 @@ fn machines_get_one_object_a_line_from_check() {
     assert_eq!(complaints[0]["file"], path.as_str());
 }
 
-fn report(failure: Option<&str>) -> PolicyReport {
-    let test = |name: &str, failure: Option<&str>| TestRow {
-        file: PathBuf::from("orders.toml"),
-        line: 12,
-        name: name.to_owned(),
-        failure: failure.map(str::to_owned),
-    };
+fn report() -> PolicyReport {
+    let test = |name: &str| TestRow { file: PathBuf::from("orders.toml"), name: name.to_owned() };
     PolicyReport {
         bundle: Some("7f3a".to_owned()),
         apis: 1,
-        rules: 2,
         hosts: vec![HostRow { host: "orders.api.corp.example".to_owned(), address: "198.18.7.130".to_owned() }],
-        tests: vec![test("staff may read", None), test("guests may not", failure)],
+        tests: vec![test("staff may read"), test("guests may not")],
         complaints: Vec::new(),
     }
 }
 
 #[test]
-fn a_failed_test_is_told_with_its_place_and_is_a_no() {
-    let fake = Fake { report: report(Some("expected deny, got allow")), ..Fake::default() };
-    let ran = runs(&fake, &["policy", "test", "policies"]);
-    assert_eq!(ran.exit, Exit::No);
-    let expected = "orders.toml:12: test failed: guests may not: expected deny, got allow\n2 tests, 1 failed\n";
-    assert_eq!(ran.out, expected);
-    assert_eq!(*fake.asked.borrow(), [(PathBuf::from("policies"), false)], "no configuration is needed");
-}
-
-#[test]
 fn tests_that_pass_are_a_yes_and_the_directory_comes_from_the_configuration() {
-    let fake = Fake { report: report(None), ..Fake::default() };
+    let fake = Fake { report: report(), ..Fake::default() };
     let (directory, path) = configured();
     let ran = runs(&fake, &["policy", "test", "--config", &path]);
-    assert_eq!((ran.exit, ran.out.as_str()), (Exit::Done, "2 tests, 0 failed\n"));
+    assert_eq!((ran.exit, ran.out.as_str()), (Exit::Done, "2 tests passed\n"));
     assert_eq!(*fake.asked.borrow(), [(directory.path().join("policies"), true)]);
     let json = runs(&fake, &["policy", "test", "--format", "json", "policies"]);
     let summary: serde_json::Value = serde_json::from_str(&json.out).unwrap();

@@ -17,7 +17,7 @@ pub(super) fn user(
     match command {
         UserCommand::Add { name, groups } => {
             // Before the password is asked for: nobody likes to type one in vain.
-            if users.contains(name) {
+            if users.contains(name)? {
                 return Err(Failure::Other(anyhow::anyhow!("there is a user {name:?} already")));
             }
             let password = terminal.passwords.new_password(name)?;
@@ -46,7 +46,7 @@ pub(super) fn user(
 }
 
 fn known(users: &dyn UserFile, name: &str) -> anyhow::Result<()> {
-    ensure!(users.contains(name), "there is no user {name:?}");
+    ensure!(users.contains(name)?, "there is no user {name:?}");
     Ok(())
 }
 
@@ -58,7 +58,7 @@ fn tell(cli: &Cli, terminal: &mut Terminal<'_>, name: &str, result: &str) -> std
 }
 
 fn list(cli: &Cli, users: &dyn UserFile, terminal: &mut Terminal<'_>) -> anyhow::Result<()> {
-    let users = users.list();
+    let users = users.list()?;
     match cli.format {
         Format::Text => {
             let rows = users.into_iter().map(|user| {

@@ -21,6 +21,7 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
+pub use network::{DEFAULT_CLIENT, DEFAULT_GATEWAY, DEFAULT_SERVICES};
 pub use units::Rate;
 
 use std::collections::BTreeMap;

@@ -19,9 +19,12 @@ const RECOMMENDED: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 1
 /// The largest and the smallest `services`: a /16 is more hosts than a bundle can have, a /29 is eight addresses.
 const PREFIXES: std::ops::RangeInclusive<u8> = 16..=29;
 
-const DEFAULT_GATEWAY: Ipv4Addr = Ipv4Addr::new(198, 18, 7, 1);
-const DEFAULT_CLIENT: Ipv4Addr = Ipv4Addr::new(198, 18, 7, 2);
-const DEFAULT_SERVICES: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 7, 128), 25);
+/// The gateway where none is written.
+pub const DEFAULT_GATEWAY: Ipv4Addr = Ipv4Addr::new(198, 18, 7, 1);
+/// The client's address where none is written.
+pub const DEFAULT_CLIENT: Ipv4Addr = Ipv4Addr::new(198, 18, 7, 2);
+/// The network of virtual addresses where none is written.
+pub const DEFAULT_SERVICES: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 7, 128), 25);
 
 /// The longest name of RFC 1035 in its text form, without the final dot.
 const MAX_NAME: usize = 253;

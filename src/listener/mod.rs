@@ -1,1 +1,89 @@
 //! A socket to a TLS stream, and the first bytes on it.
+//!
+//! [`Acceptor`] accepts and hands each socket to the shard with the fewest connections; a [`shard`] is a thread with a
+//! runtime of its own, where the connection then lives to its end; [`establish`] does there what is common to all
+//! connections: TLS, the first HTTP head, and static answers to what is not SSTP.
+
+mod admission;
+pub mod establish;
+pub mod shard;
+pub mod tls;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+pub use admission::{Admission, Admissions};
+use shard::Shard;
+
+use crate::telemetry::CONNECTIONS_REFUSED;
+
+/// How long the acceptor rests when the process has no file descriptor left.
+const REST: Duration = Duration::from_millis(100);
+
+/// The limits of `[listen]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Connections that have not logged in.
+    pub max_unauthenticated: usize,
+    /// The same, from one address (IPv6: from one /64).
+    pub max_unauthenticated_per_source: usize,
+}
+
+/// An accepted socket, on its way to a shard.
+pub struct Accepted {
+    /// The socket, non-blocking.
+    pub socket: std::net::TcpStream,
+    /// The outer peer.
+    pub peer: SocketAddr,
+    /// Its place among the connections that have not logged in.
+    pub admission: Admission,
+}
+
+/// Accepts connections and spreads them over the shards.
+pub struct Acceptor {
+    listener: TcpListener,
+    admissions: Arc<Admissions>,
+    shards: Vec<Shard>,
+}
+
+impl Acceptor {
+    /// Accepts on a bound listener.
+    pub fn new(listener: TcpListener, config: Config, shards: Vec<Shard>) -> Self {
+        Self { listener, admissions: Arc::new(Admissions::new(config)), shards }
+    }
+
+    /// Runs until it is dropped. A place is taken before a connection is accepted, so overload waits in the kernel's
+    /// backlog.
+    pub async fn run(&self) {
+        loop {
+            let place = self.admissions.place().await;
+            match self.listener.accept().await {
+                Ok((socket, peer)) => {
+                    let Some(admission) = self.admissions.admit(place, peer.ip()) else {
+                        tracing::info!(layer = "accept", %peer, "refused: too many connections from this address have not logged in");
+                        metrics::counter!(CONNECTIONS_REFUSED, "layer" => "accept", "reason" => "source").increment(1);
+                        continue;
+                    };
+                    if let Err(error) = self.hand_over(socket, peer, admission) {
+                        tracing::warn!(%peer, %error, "cannot hand over a connection");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept");
+                    tokio::time::sleep(REST).await;
+                }
+            }
+        }
+    }
+
+    fn hand_over(&self, socket: tokio::net::TcpStream, peer: SocketAddr, admission: Admission) -> io::Result<()> {
+        socket.set_nodelay(true)?;
+        let socket = socket.into_std()?;
+        let shard = self.shards.iter().min_by_key(|shard| shard.connections()).expect("there is at least one shard");
+        shard.hand_over(Accepted { socket, peer, admission })
+    }
+}

@@ -145,6 +145,19 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// What was dropped, by reason.
+    pub fn dropped(&self) -> [(&'static str, u64); 7] {
+        [
+            ("malformed", self.dropped_malformed),
+            ("fragment", self.dropped_fragment),
+            ("spoofed", self.dropped_spoofed),
+            ("broadcast", self.dropped_broadcast),
+            ("martian", self.dropped_martian),
+            ("hidden", self.dropped_hidden),
+            ("unserved", self.dropped_unserved),
+        ]
+    }
+
     fn count(&mut self, dropped: Dropped) {
         let counter = match dropped {
             Dropped::Malformed => &mut self.dropped_malformed,

@@ -19,7 +19,7 @@ use super::{Facts, visibility};
 /// The tree of one judgement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    bundle: String,
+    pub(super) bundle: String,
     method: String,
     host: String,
     path: String,
@@ -123,7 +123,9 @@ pub fn explain(bundle: &Bundle, facts: &Facts<'_>) -> Explanation {
         subject: facts.subject.map(str::to_owned),
         identity: identity(facts),
         api: api.map(|api| api.name.clone()),
-        visible: api.map(|api| visibility::is_visible(bundle, api, &facts.evidence())),
+        visible: api
+            .filter(|_| facts.subject.is_some())
+            .map(|api| visibility::is_visible(bundle, api, &facts.evidence())),
         allowed,
         reason,
         status,
@@ -135,6 +137,9 @@ pub fn explain(bundle: &Bundle, facts: &Facts<'_>) -> Explanation {
 }
 
 fn joined(groups: &[Group]) -> String {
+    if groups.is_empty() {
+        return "(none)".to_owned();
+    }
     groups.iter().map(Group::as_str).collect::<Vec<_>>().join(",")
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::identity::{Group, Identity, StatedGroups};
+use crate::identity::{Group, Identity, SessionId, StatedGroups, Subject};
 use crate::request::CanonicalRequest;
 
 use super::api::{Api, Attribute, Bearer};
@@ -175,14 +175,28 @@ fn charge(applied: &Applied, api: &Api, seen: &Seen<'_>, paths: &[&str]) -> Resu
     Ok(Some(Charge { limit: applied.limit.clone(), key: key.into() }))
 }
 
-/// Decides one request of one identity. The only maker of permits.
+/// Decides one request of one identity. The only way to a permit.
 pub fn decide(bundle: &Arc<Bundle>, identity: &Identity, request: CanonicalRequest) -> Decision {
     let facts = Facts::of(identity, &request);
-    match judge(bundle, &facts) {
+    let judgement = judge(bundle, &facts);
+    let asserted = match &judgement {
+        Judgement::Allow(allowance) => asserted(&allowance.api, &facts),
+        Judgement::Deny(_) => Vec::new(),
+    };
+    let caller = (identity.tunnel().session, identity.subject().clone());
+    conclude(bundle, judgement, asserted, caller, request)
+}
+
+/// Joins a judgement and the request that was judged.
+pub(super) fn conclude(
+    bundle: &Arc<Bundle>,
+    judgement: Judgement,
+    asserted: Vec<(usize, Box<str>)>,
+    (session, subject): (SessionId, Subject),
+    request: CanonicalRequest,
+) -> Decision {
+    match judgement {
         Judgement::Allow(allowance) => {
-            let asserted = asserted(&allowance.api, &facts);
-            let session = identity.tunnel().session;
-            let subject = identity.subject().clone();
             Decision::Allow(Permit { request, bundle: bundle.clone(), allowance, session, subject, asserted })
         }
         Judgement::Deny(mut denial) => {

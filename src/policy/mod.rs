@@ -76,13 +76,42 @@ pub struct Environment {
     /// Addresses that no host may have: the gateway and the client.
     pub reserved: Vec<Ipv4Addr>,
     /// The names of `[authorities]`.
-    pub authorities: BTreeSet<String>,
+    pub authorities: Known,
     /// The names of `[client_certificates]`.
-    pub client_certificates: BTreeSet<String>,
+    pub client_certificates: Known,
     /// Where we listen; no upstream may be there.
     pub own_listeners: Vec<SocketAddr>,
     /// How the tests inside the files read their requests.
     pub read: ReadRequest,
+}
+
+/// Names that the configuration has and policy files may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// There is no configuration to compare with: every name is taken as it is.
+    Any,
+    /// These.
+    These(BTreeSet<String>),
+}
+
+impl Known {
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::These(names) => names.contains(name),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> + Clone {
+        let names = if let Self::These(names) = self { Some(names) } else { None };
+        names.into_iter().flatten().map(String::as_str)
+    }
+}
+
+impl<S: Into<String>> FromIterator<S> for Known {
+    fn from_iter<I: IntoIterator<Item = S>>(names: I) -> Self {
+        Self::These(names.into_iter().map(Into::into).collect())
+    }
 }
 
 /// The parser that traffic meets, as tests and `explain` use it. What it refuses is a `bad-request`.

@@ -228,6 +228,7 @@ fn join(path: &str, query: Option<&str>) -> String {
 impl CanonicalRequest {
     /// A request whose parts are taken as they are.
     pub(crate) fn for_test(method: &str, host: &str, path: &str, query: Option<&str>) -> Self {
-        Self { method: method.into(), host: host.into(), path: path.into(), query: query.map(Into::into) }
+        let oddities = Oddities::default();
+        Self { method: method.into(), host: host.into(), path: path.into(), query: query.map(Into::into), oddities }
     }
 }

@@ -1,1 +1,321 @@
 //! A permit to a connection to the API behind us.
+//!
+//! The only door is [`Upstream::send`], and it takes a [`Permit`]: the method, the host and the path that are sent are
+//! the permit's. Connections are pooled per shard and per target, and never shared between targets.
+
+mod connect;
+mod target;
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, Uri};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::policy::Permit;
+use connect::Connector;
+pub use target::{Authorities, ClientCertificate, Target, TargetError};
+
+/// How long an idle connection is kept: below the usual keep-alive time of servers, so that we close first.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// What must come of a request's body within each timeout of its API: a client that sends a byte a second does not hold
+/// a connection to the API for hours.
+const MIN_BODY: u64 = 4096;
+
+/// Idle connections kept per target and shard.
+const MAX_IDLE: usize = 32;
+
+/// Why an upstream gave no response.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// As many requests are in flight as the target may have.
+    #[error("{target}: {limit} requests are in flight already")]
+    Busy {
+        /// The API's name.
+        target: String,
+        /// The limit.
+        limit: usize,
+    },
+    /// No answer in the API's time.
+    #[error("{target}: no response within {timeout:?}")]
+    Timeout {
+        /// The API's name.
+        target: String,
+        /// The time given.
+        timeout: Duration,
+    },
+    /// The client's body broke the API's limit or its own framing while it was being sent.
+    #[error("{target}: the request's body: {source}")]
+    RequestBody {
+        /// The API's name.
+        target: String,
+        /// What was wrong with it.
+        source: BodyError,
+    },
+    /// The connection could not be made.
+    #[error("{target}: connect: {reason}")]
+    Connect {
+        /// The API's name.
+        target: String,
+        /// The whole chain of causes.
+        reason: String,
+    },
+    /// The connection broke, or what came on it is not HTTP.
+    #[error("{target}: {reason}")]
+    Broken {
+        /// The API's name.
+        target: String,
+        /// The whole chain of causes.
+        reason: String,
+    },
+}
+
+/// Why a request's body could not be sent whole.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// Longer than the API's `max_body`.
+    #[error("longer than {limit} bytes")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// Fewer than `minimum` bytes came within the API's timeout.
+    #[error("less than {minimum} bytes within {within:?}")]
+    Slow {
+        /// What must come.
+        minimum: u64,
+        /// In this time.
+        within: Duration,
+    },
+    /// The client broke off, or its framing is wrong.
+    #[error("broke off: {0}")]
+    Broken(String),
+}
+
+/// The connections of one shard to all upstreams.
+#[derive(Default)]
+pub struct Upstream {
+    clients: Mutex<HashMap<u64, Client<Connector, RequestBody>>>,
+}
+
+impl Upstream {
+    /// Sends what the permit owns. `headers` are complete: identity set, hop-by-hop removed.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`]; the upstream may have seen the request in all cases but `Busy` and `Connect`.
+    pub async fn send(
+        &self,
+        target: &Arc<Target>,
+        permit: Permit,
+        headers: HeaderMap,
+        body: RequestBody,
+    ) -> Result<Response<ResponseBody>, Error> {
+        let name = || target.name().to_owned();
+        let place = target.enter().ok_or_else(|| Error::Busy { target: name(), limit: target.in_flight_limit() })?;
+        let progress = Arc::clone(&body.progress);
+        let request =
+            request(target, &permit, headers, body).map_err(|reason| Error::Broken { target: name(), reason })?;
+        let response = self.client(target).request(request);
+        match patient(response, &progress, target).await? {
+            Ok(response) => Ok(response.map(|incoming| ResponseBody { incoming, _place: place })),
+            Err(error) => Err(failure(name(), &error)),
+        }
+    }
+
+    fn client(&self, target: &Arc<Target>) -> Client<Connector, RequestBody> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.entry(target.id()).or_insert_with(|| client(target)).clone()
+    }
+
+    /// Closes the idle connections to targets that are no longer in use.
+    pub fn retain(&self, in_use: impl Fn(u64) -> bool) {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| in_use(*id));
+    }
+}
+
+/// Waits for a response's head as long as the target's timeout, counted anew while the client's body still comes.
+async fn patient<T>(response: impl Future<Output = T>, progress: &Progress, target: &Target) -> Result<T, Error> {
+    let within = target.timeout();
+    let mut response = std::pin::pin!(response);
+    loop {
+        let sent = progress.sent();
+        if let Ok(response) = tokio::time::timeout(within, response.as_mut()).await {
+            return Ok(response);
+        }
+        let target = || target.name().to_owned();
+        if progress.is_finished() && sent == progress.sent() {
+            return Err(Error::Timeout { target: target(), timeout: within });
+        }
+        if progress.sent() - sent < MIN_BODY && !progress.is_finished() {
+            let source = BodyError::Slow { minimum: MIN_BODY, within };
+            return Err(Error::RequestBody { target: target(), source });
+        }
+    }
+}
+
+fn client(target: &Arc<Target>) -> Client<Connector, RequestBody> {
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(MAX_IDLE)
+        .http1_max_buf_size(target.max_response_header().max(8192))
+        .set_host(false)
+        .build(Connector::new(Arc::clone(target)))
+}
+
+fn request(
+    target: &Target,
+    permit: &Permit,
+    headers: HeaderMap,
+    body: RequestBody,
+) -> Result<Request<RequestBody>, String> {
+    let path = permit.upstream_path();
+    let path_and_query = permit.request().query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    let uri = Uri::builder()
+        .scheme("http")
+        .authority(target.pool_key())
+        .path_and_query(path_and_query)
+        .build()
+        .map_err(|error| error.to_string())?;
+    let mut request = Request::new(body);
+    *request.method_mut() =
+        http::Method::from_bytes(permit.request().method().as_bytes()).map_err(|error| error.to_string())?;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// The causes behind an error of the HTTP client, and what they mean to us.
+fn failure(target: String, error: &hyper_util::client::legacy::Error) -> Error {
+    let mut reasons = Vec::new();
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(body) = error.downcast_ref::<BodyError>() {
+            return Error::RequestBody { target, source: body.clone() };
+        }
+        reasons.push(error.to_string());
+        cause = error.source();
+    }
+    let reason = reasons.join(": ");
+    if error.is_connect() { Error::Connect { target, reason } } else { Error::Broken { target, reason } }
+}
+
+/// How far a client's body has come.
+#[derive(Debug, Default)]
+struct Progress {
+    sent: AtomicU64,
+    finished: AtomicBool,
+}
+
+impl Progress {
+    fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Relaxed)
+    }
+}
+
+/// A client's body on its way up: counted, and cut at the API's `max_body`.
+pub struct RequestBody {
+    incoming: Incoming,
+    limit: u64,
+    progress: Arc<Progress>,
+}
+
+impl RequestBody {
+    /// A body that may have at most `limit` bytes.
+    pub fn new(incoming: Incoming, limit: u64) -> Self {
+        let finished = AtomicBool::new(incoming.is_end_stream());
+        Self { incoming, limit, progress: Arc::new(Progress { sent: AtomicU64::new(0), finished }) }
+    }
+
+    /// Tells how much of it went up, when it is gone itself.
+    pub fn sent(&self) -> Sent {
+        Sent(Arc::clone(&self.progress))
+    }
+}
+
+/// How much of a request's body went up.
+#[derive(Clone, Debug)]
+pub struct Sent(Arc<Progress>);
+
+impl Sent {
+    /// In bytes.
+    pub fn bytes(&self) -> u64 {
+        self.0.sent()
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            let frame = match std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+                None => {
+                    self.progress.finished.store(true, Ordering::Relaxed);
+                    return Poll::Ready(None);
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(BodyError::Broken(error.to_string())))),
+                Some(Ok(frame)) => frame,
+            };
+            // Trailers are dropped: nothing that comes after the judgement may say more than what was judged.
+            let Ok(data) = frame.into_data() else { continue };
+            let len = data.len() as u64;
+            let sent = self.progress.sent.fetch_add(len, Ordering::Relaxed) + len;
+            if self.incoming.is_end_stream() {
+                self.progress.finished.store(true, Ordering::Relaxed);
+            }
+            return Poll::Ready(Some(if sent <= self.limit {
+                Ok(Frame::data(data))
+            } else {
+                Err(BodyError::TooLarge { limit: self.limit })
+            }));
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// An upstream's body on its way down. While it lives, its request counts as in flight.
+pub struct ResponseBody {
+    incoming: Incoming,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.incoming).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

@@ -1,1 +1,3 @@
+//! The tests that need more than one module. Tests of one module stand next to its code.
 
+mod layering; // who may import whom

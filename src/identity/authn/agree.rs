@@ -51,7 +51,12 @@ fn mint(account: &Account, tunnel: Arc<Tunnel>) -> Identity {
 /// The identity of one request: the tunnel's, with the token, when both name one person.
 ///
 /// `person` is what the token's issuer says whom it names; a linked token is looked up in `users`.
-pub fn agree(tunnel: &Identity, token: &Arc<Token>, person: &Person, users: &Users) -> Result<Identity, Conflict> {
+pub(super) fn agree(
+    tunnel: &Identity,
+    token: &Arc<Token>,
+    person: &Person,
+    users: &Users,
+) -> Result<Identity, Conflict> {
     let named = match person {
         Person::Named(subject) => subject,
         Person::Linked => users.linked(&token.issuer, &token.sub).ok_or(Conflict::NotLinked)?.name(),

@@ -12,12 +12,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
+use super::agree::{self, Conflict};
 use super::claims::{self, Claims};
 use super::issuer::IssuerConfig;
 use super::jwk::{Alg, Keyring, MAX_KID};
+use super::local::Users;
 use super::refusal::TokenRefusal;
 use super::{hex, json};
-use crate::identity::{Subject, Token};
+use crate::identity::{Identity, Subject, Token};
 
 /// The longest token that is read; what a header of an ordinary server has room for.
 pub(super) const MAX_TOKEN: usize = 16 * 1024;
@@ -126,6 +128,17 @@ pub struct Verified {
     pub ignored_groups: usize,
     pub(super) counts_from: SystemTime,
     pub(super) counts_until: SystemTime,
+}
+
+impl Verified {
+    /// The identity of one request in this tunnel, when the token names the tunnel's person.
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`]: the evidence does not name one person.
+    pub fn agree(&self, tunnel: &Identity, users: &Users) -> Result<Identity, Conflict> {
+        agree::agree(tunnel, &self.token, &self.person, users)
+    }
 }
 
 /// Judges the tokens of one issuer.

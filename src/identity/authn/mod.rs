@@ -30,7 +30,7 @@ mod verdicts;
 #[cfg(test)]
 mod testing;
 
-pub use agree::{Conflict, agree, renew, tunnel_identity};
+pub use agree::{Conflict, renew, tunnel_identity};
 pub use backoff::{Backoff, RetryIn};
 pub use issuer::{ClaimType, IssuerConfig, PersonRule};
 pub use jwk::{Alg, Keyring, ParseSetError};

@@ -31,7 +31,7 @@ pub(crate) fn assign(
         check_pin(api, log);
         for host in &api.hosts {
             check_reserved(&host.value, host.span.clone(), api, environment, log);
-            let pin = api.address.as_ref().map(|address| address.value);
+            let pin = api.address.as_ref().filter(|_| api.hosts.len() == 1).map(|address| address.value);
             let known = pins.entry(host.value.clone()).or_default();
             if let (Some(known), Some(pin), Some(address)) = (*known, pin, &api.address)
                 && known != pin

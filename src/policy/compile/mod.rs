@@ -45,12 +45,12 @@ pub fn compile(
     }
 }
 
-/// SHA-256 over the names and texts of all files, each with its length before it.
+/// SHA-256 over the names and texts of all files, each with its length before it. The directory is not part of it: a
+/// copy elsewhere is the same bundle.
 fn bundle_id(sources: &[Source]) -> String {
     let mut hash = Sha256::new();
-    for part in sources.iter().flat_map(|source| [&source.file, &source.text]) {
-        // The directory is not part of the bundle: a copy elsewhere is the same bundle.
-        let part = if part.ends_with(".toml") { part.rsplit('/').next().unwrap_or(part) } else { part };
+    let name = |source: &'_ Source| source.file.rsplit('/').next().unwrap_or_default().to_owned();
+    for part in sources.iter().flat_map(|source| [name(source), source.text.to_string()]) {
         hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         hash.update(part.as_bytes());
     }

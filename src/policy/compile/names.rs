@@ -34,7 +34,7 @@ pub(crate) fn resolve(text: Option<&IdentityText>, environment: &Environment, lo
     for written in &text.issuers {
         names.issuer_names.push(written.name.value.clone());
         let Some(issuer) = &written.issuer else { continue };
-        if let Some(ca) = issuer.ca.as_ref().filter(|ca| !environment.authorities.contains(*ca)) {
+        if let Some(ca) = issuer.ca.as_ref().filter(|ca| !environment.authorities.contains(ca)) {
             log.error(source, written.ca.clone(), unknown_authority(ca, environment));
         }
         if issuer.groups == Allowed::All {
@@ -68,7 +68,7 @@ pub(crate) fn resolve(text: Option<&IdentityText>, environment: &Environment, lo
 /// The complaint about an authority that the configuration does not have.
 pub(crate) fn unknown_authority(name: &str, environment: &Environment) -> Flaw {
     let message = format!("`{name}` is not in [authorities] of the configuration");
-    unknown("unknown-authority", message, name, environment.authorities.iter().map(String::as_str))
+    unknown("unknown-authority", message, name, environment.authorities.iter())
 }
 
 fn boxed(texts: &[String]) -> Box<[Box<str>]> {

@@ -26,7 +26,7 @@ pub(crate) fn check(text: &ApiText, environment: &Environment, log: &mut Log) {
     let certificates = &environment.client_certificates;
     if let Some(name) = upstream.client_cert.as_ref().filter(|name| !certificates.contains(&name.value)) {
         let message = format!("`{}` is not in [client_certificates] of the configuration", name.value);
-        let known = certificates.iter().map(String::as_str);
+        let known = certificates.iter();
         log.error(&text.source, name.span.clone(), unknown("unknown-certificate", message, &name.value, known));
     }
     let (host, port) = match &upstream.url.value {

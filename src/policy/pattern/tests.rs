@@ -116,7 +116,8 @@ fn any_pattern() -> impl Strategy<Value = Pattern> {
     let segment = prop_oneof![
         4 => proptest::sample::select(&WORDS[..]).prop_map(str::to_owned),
         2 => Just("*".to_owned()),
-        4 => proptest::sample::select(&["int", "uuid", "slug", "hex", "date"][..]).prop_map(|kind| format!("{{p:{kind}}}")),
+        4 => proptest::sample::select(&["int", "uuid", "slug", "hex", "date"][..])
+            .prop_map(|kind| format!("{{p:{kind}}}")),
     ];
     let end = proptest::sample::select(&["", "/", "/**"][..]);
     (proptest::collection::vec(segment, 0..3), end).prop_map(|(segments, end)| {

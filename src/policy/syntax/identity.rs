@@ -343,8 +343,10 @@ impl SelectorText {
     pub(crate) fn read(table: &Table<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         let keys = ["groups", "users", "emails", "clients", "claims", "tunnel"];
         if !keys.iter().any(|key| table.has(key)) {
-            let hint = "write at least one of groups, users, emails, clients, claims and tunnel";
-            reader.complain(table.span.clone(), "missing-key", "the subject asks for nothing", hint);
+            if table.is_empty() {
+                let hint = "write at least one of groups, users, emails, clients, claims and tunnel";
+                reader.complain(table.span.clone(), "missing-key", "the subject asks for nothing", hint);
+            }
             return None;
         }
         let groups = optional(table, "groups", reader, plain);

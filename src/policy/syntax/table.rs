@@ -102,7 +102,10 @@ impl<'t> Table<'t> {
             let message = format!("`{name}` is not a key of {}", schema.what);
             let flaw = match schema.elsewhere.iter().find(|(known, _)| *known == name) {
                 Some((_, place)) => Flaw::new("unknown-key", message, &format!("it belongs in {place}")),
-                None => unknown("unknown-key", message, name, schema.keys.iter().chain(schema.later).copied()),
+                None => match nearest(name, schema.keys.iter().chain(schema.later).copied()) {
+                    Some(near) => Flaw::new("unknown-key", message, &format!("did you mean `{near}`?")),
+                    None => unknown("unknown-key", message, name, schema.keys.iter().copied()),
+                },
             };
             reader.error(key.span(), flaw);
         }
@@ -127,6 +130,11 @@ impl<'t> Table<'t> {
     fn missing(&self, key: &str, reader: &mut Reader<'_>) {
         let message = format!("{} needs `{key}`", self.schema.what);
         reader.error(self.span.clone(), Flaw { code: "missing-key", message, hint: None });
+    }
+
+    /// Whether nothing at all is written.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// Complains unless the key is written.
@@ -221,18 +229,13 @@ impl<'t> Table<'t> {
     }
 
     /// A table below this one.
-    pub(crate) fn table(
-        &self,
-        key: &'static str,
-        schema: &'static Schema,
-        reader: &mut Reader<'_>,
-    ) -> Option<Table<'t>> {
+    pub(crate) fn table(&self, key: &'static str, schema: &'static Schema, reader: &mut Reader<'_>) -> Option<Self> {
         let value = self.value(key)?;
         open_value(key, value, schema, reader)
     }
 
     /// An array of tables below this one.
-    pub(crate) fn tables(&self, key: &'static str, schema: &'static Schema, reader: &mut Reader<'_>) -> Vec<Table<'t>> {
+    pub(crate) fn tables(&self, key: &'static str, schema: &'static Schema, reader: &mut Reader<'_>) -> Vec<Self> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let Some(items) = value.get_ref().as_array() else {
             let wanted = format!("written as [[{key}]]");

@@ -289,7 +289,7 @@ mod tests {
             ("Orders.corp.example", "write `orders.corp.example`"),
             ("orders.corp.example.", "write `orders.corp.example`"),
             ("bücher.corp.example", "write `xn--bcher-kva.corp.example`"),
-            ("Ürün.corp.example", "write `xn--rn-xkac.corp.example`"),
+            ("Ürün.corp.example", "write `xn--rn-wkab.corp.example`"),
             ("他们为什么不说中文.example", "write `xn--ihqwcrb4cv8a8dqg056pqjye.example`"),
             ("a.*.example", "only the whole left-most label may be `*`"),
             ("10.0.0.1", "write the name alone, without port and scheme"),

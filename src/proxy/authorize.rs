@@ -1,0 +1,410 @@
+//! From a request to a permit: one reading, one address, one person, one decision, one record.
+//!
+//! "Not found" and "denied" are decided by the policy; here it is asked. Whatever goes wrong on the way is a refusal:
+//! there is no path through this file that ends in a permit without a decision and its audit record.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use http::header::{AUTHORIZATION, UPGRADE};
+use http::{HeaderMap, Request};
+use hyper::body::Incoming;
+
+use super::Connection;
+use super::cut::Cut;
+use super::framing::Verdict;
+use super::reply::Refusal;
+use crate::audit::{self, AuditUnavailable, DecisionId, Outcome};
+use crate::identity::authn::{self, Verified};
+use crate::identity::{Identity, Token};
+use crate::limits::{BadQuota, Charge, Quota, Room};
+use crate::policy::{self, Api, Bearer, Bundle, Decision, Permit};
+use crate::request::{CanonicalRequest, Malformed, Raw, Target as RawTarget};
+use crate::snapshot::Snapshot;
+use crate::upstream::Target;
+use crate::{clock, telemetry};
+
+/// What is known of a request while it is judged: the audit record grows in here.
+pub(super) struct Judging {
+    pub(super) decision: DecisionId,
+    pub(super) started: Instant,
+    bundle: Option<Arc<Bundle>>,
+    api: Option<Arc<Api>>,
+    rule: Option<String>,
+    method: String,
+    host: String,
+    path: String,
+    query: Option<String>,
+    token: Option<Arc<Token>>,
+}
+
+/// A request that may go to its upstream: the permit, and what came with it.
+pub(super) struct Cleared {
+    pub(super) permit: Permit,
+    pub(super) identity: Identity,
+    pub(super) target: Arc<Target>,
+    pub(super) room: Option<RoomFields>,
+    pub(super) cut: Cut,
+    pub(super) place: Place,
+}
+
+impl Judging {
+    pub(super) fn begin(decision: DecisionId) -> Self {
+        Self {
+            decision,
+            started: clock::now(),
+            bundle: None,
+            api: None,
+            rule: None,
+            method: String::new(),
+            host: String::new(),
+            path: String::new(),
+            query: None,
+            token: None,
+        }
+    }
+
+    fn read(&mut self, request: &CanonicalRequest) {
+        request.method().clone_into(&mut self.method);
+        request.host().clone_into(&mut self.host);
+        request.path().clone_into(&mut self.path);
+        self.query = request.query().map(ToOwned::to_owned);
+    }
+}
+
+impl Connection {
+    /// Judges one request.
+    pub(super) async fn authorize(
+        self: &Arc<Self>,
+        request: &Request<Incoming>,
+        verdict: Option<Option<Verdict>>,
+        judging: &mut Judging,
+    ) -> Result<Cleared, Refusal> {
+        if !self.caller.admit() {
+            return Err(Refusal::pre_limited());
+        }
+        let snapshot = self.proxy.snapshots.load_full();
+        judging.bundle.clone_from(&snapshot.bundle);
+        let canonical = self.read(request, verdict, judging)?;
+        let bundle = snapshot.bundle.as_ref().ok_or_else(Refusal::closed)?;
+        self.check_host(bundle, canonical.host())?;
+        let login = authn::renew(&self.caller.login, &snapshot.users).ok_or_else(Refusal::revoked)?;
+        judging.api = bundle.api_for(canonical.host(), canonical.path()).cloned();
+        admit_oddities(&canonical, judging.api.as_deref())?;
+        let evidence = evidence(request.headers(), judging.api.as_deref(), &snapshot).await?;
+        judging.token = evidence.as_ref().map(|verified| Arc::clone(&verified.token));
+        let identity = agree(&login, evidence.as_deref(), &snapshot)?;
+        let kept = canonical.clone();
+        let permit = match policy::decide(bundle, &identity, canonical) {
+            Decision::Allow(permit) => permit,
+            Decision::Deny(denial) => {
+                judging.rule = denial.rule().map(ToString::to_string);
+                return Err(Refusal::denied(&denial));
+            }
+        };
+        judging.rule = Some(permit.rule().to_string());
+        refuse_upgrade(request)?;
+        let room = self.charge(&permit)?;
+        self.record_allowed(&identity, room.as_ref(), judging)?;
+        let room = room.as_ref().map(RoomFields::of);
+        let target = snapshot.targets.get(permit.api().name.as_str()).cloned().ok_or_else(Refusal::closed)?;
+        let cut = Cut::default();
+        let place = self.open.enter(self, kept, evidence, cut.clone());
+        if self.proxy.snapshots.load().generation != snapshot.generation {
+            // A reload between the judgement and this line found no open request to judge again.
+            self.rejudge();
+        }
+        Ok(Cleared { permit, identity, target, room, cut, place })
+    }
+
+    fn read(
+        &self,
+        request: &Request<Incoming>,
+        verdict: Option<Option<Verdict>>,
+        judging: &mut Judging,
+    ) -> Result<CanonicalRequest, Refusal> {
+        let canonical = match verdict {
+            None => read_h2(request, self.dialled.port).map_err(|malformed| {
+                request.method().as_str().clone_into(&mut judging.method);
+                request.uri().path().clone_into(&mut judging.path);
+                Refusal::malformed(&malformed)
+            })?,
+            Some(Some(Verdict::Good(canonical))) => canonical,
+            Some(Some(Verdict::Bad(refusal))) => {
+                refusal.method.as_ref().clone_into(&mut judging.method);
+                refusal.host.as_ref().clone_into(&mut judging.host);
+                refusal.target.split('?').next().unwrap_or_default().clone_into(&mut judging.path);
+                return Err(Refusal::framing(&refusal));
+            }
+            // hyper read a request where the strict reader saw none: the two disagree, so nothing here is sure.
+            Some(None) => return Err(Refusal::unread()),
+        };
+        judging.read(&canonical);
+        Ok(canonical)
+    }
+
+    /// Address, server name and Host must name the same host.
+    fn check_host(&self, bundle: &Bundle, host: &str) -> Result<(), Refusal> {
+        let same_address = bundle.host_for(host).is_some_and(|named| named.address == self.dialled.address);
+        let same_name = self.server_name.as_deref().is_none_or(|name| name == host);
+        if same_address && same_name { Ok(()) } else { Err(Refusal::misdirected()) }
+    }
+
+    /// Takes one from every bucket of the request, or from none.
+    fn charge<'a>(&self, permit: &'a Permit) -> Result<Option<Room<'a>>, Refusal> {
+        let mut charges = Vec::with_capacity(permit.charges().len());
+        for policy::Charge { limit, key } in permit.charges() {
+            // A bundle whose limits cannot be counted is not loaded; if it were, nothing would pass.
+            let quota = quota(limit).map_err(|_| Refusal::closed())?;
+            charges.push(Charge { limit: limit.id.as_str(), key, quota });
+        }
+        self.proxy.limits.take(charges.into_iter(), clock::now()).map_err(|exceeded| {
+            let limit = permit.charges().iter().find(|charge| charge.limit.id.as_str() == exceeded.limit);
+            Refusal::limited(&exceeded, limit.map_or(429, |charge| charge.limit.status))
+        })
+    }
+
+    /// Judges the open requests again, under the current generation, and cuts those that are no longer allowed.
+    pub(super) fn rejudge(&self) {
+        let snapshot = self.proxy.snapshots.load_full();
+        self.open.cut_unless(|open| self.still_allowed(open, &snapshot));
+    }
+
+    fn still_allowed(&self, open: &OpenRequest, snapshot: &Snapshot) -> bool {
+        let Some(bundle) = &snapshot.bundle else { return false };
+        let Some(login) = authn::renew(&self.caller.login, &snapshot.users) else { return false };
+        if self.check_host(bundle, open.request.host()).is_err() {
+            return false;
+        }
+        let trusted =
+            |verified: &Arc<Verified>| bundle.issuers().iter().any(|issuer| issuer.name == verified.token.issuer);
+        if !open.evidence.as_ref().is_none_or(trusted) {
+            return false;
+        }
+        let Ok(identity) = agree(&login, open.evidence.as_deref(), snapshot) else { return false };
+        matches!(policy::decide(bundle, &identity, open.request.clone()), Decision::Allow(_))
+    }
+
+    /// The record that stands before the request leaves.
+    fn record_allowed(&self, identity: &Identity, room: Option<&Room<'_>>, judging: &Judging) -> Result<(), Refusal> {
+        metrics::counter!(telemetry::REQUESTS, "outcome" => "allow", "reason" => ALLOWED).increment(1);
+        let limits = room.map(|room| [audit::Limit { id: room.limit, remaining: u64::from(room.remaining) }]);
+        let limits = limits.as_ref().map_or(&[][..], |limits| &limits[..]);
+        self.record(Outcome::Allow, ALLOWED, judging, identity, limits).map_err(Refusal::audit_unavailable)
+    }
+
+    /// The record of a request that goes no further.
+    pub(super) fn record_refusal(&self, refusal: &Refusal, judging: &Judging) {
+        metrics::counter!(telemetry::REQUESTS, "outcome" => "deny", "reason" => refusal.reason).increment(1);
+        let login = &self.caller.login;
+        tracing::debug!(
+            session = %login.tunnel().session,
+            decision = %judging.decision,
+            reason = refusal.reason,
+            status = refusal.status.as_u16(),
+            cause = refusal.cause.as_deref().or(refusal.detail.as_deref()),
+            "refused"
+        );
+        if refusal.is_recorded_elsewhere() {
+            return;
+        }
+        if let Err(error) = self.record(Outcome::Deny, refusal.reason, judging, login, &[]) {
+            tracing::error!(%error, "the record of a refusal is lost");
+        }
+    }
+
+    fn record(
+        &self,
+        outcome: Outcome,
+        reason: &str,
+        judging: &Judging,
+        identity: &Identity,
+        limits: &[audit::Limit<'_>],
+    ) -> Result<(), AuditUnavailable> {
+        let tunnel = identity.tunnel();
+        let query_names: Vec<&str> = judging.query.as_deref().map(names).unwrap_or_default();
+        let age = clock::wall().duration_since(tunnel.since).unwrap_or_default();
+        self.proxy.audit.write(&audit::Event::Decision(audit::Decision {
+            id: judging.decision,
+            bundle: judging.bundle.as_ref().map_or("", |bundle| bundle.id()),
+            api: judging.api.as_ref().map(|api| api.name.as_str()),
+            rule: judging.rule.as_deref(),
+            outcome,
+            reason,
+            near_miss: &[],
+            user: identity.subject().as_str(),
+            kind: identity.kind(),
+            groups_hash: None,
+            token: judging.token.as_deref().map(|token| audit::Token {
+                issuer: token.issuer.as_str(),
+                subject: &token.sub,
+                client: token.client_id.as_deref(),
+                id_hash: &token.id_hash,
+            }),
+            certificate: None,
+            session: tunnel.session,
+            source: tunnel.source,
+            method: tunnel.method,
+            age,
+            request: Some(audit::Request {
+                method: &judging.method,
+                host: &judging.host,
+                path: &judging.path,
+                query_names: &query_names,
+                bytes: None,
+            }),
+            limits,
+        }))
+    }
+}
+
+/// What a response says of the tightest limit.
+pub(super) struct RoomFields {
+    pub(super) policy: String,
+    pub(super) state: String,
+}
+
+impl RoomFields {
+    fn of(room: &Room<'_>) -> Self {
+        Self { policy: room.policy_field(), state: room.state_field() }
+    }
+}
+
+/// A limit of a policy file as the limits count it.
+///
+/// # Errors
+///
+/// When the numbers are too large to be counted with.
+pub fn quota(limit: &policy::Limit) -> Result<Quota, BadQuota> {
+    // More than 2³² in a unit is beyond what can be counted, and so refused with the largest that can be written.
+    let cells = |count: u64| NonZeroU32::new(u32::try_from(count).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN);
+    Quota::new(cells(limit.rate.count), limit.rate.per, cells(limit.burst))
+}
+
+/// The reason of every "allow".
+const ALLOWED: &str = "allowed";
+
+/// The names in a query: their values are the client's own.
+fn names(query: &str) -> Vec<&str> {
+    query.split('&').map(|pair| pair.split('=').next().unwrap_or_default()).filter(|name| !name.is_empty()).collect()
+}
+
+/// HTTP/2 has no framing to look at: what its library gives is read in the same terms.
+fn read_h2(request: &Request<Incoming>, port: u16) -> Result<CanonicalRequest, Malformed> {
+    let uri = request.uri();
+    let target = RawTarget::Http2 {
+        scheme: uri.scheme_str(),
+        authority: uri.authority().map(|authority| authority.as_str().as_bytes()),
+        path: uri.path_and_query().map(|path| path.as_str().as_bytes()),
+    };
+    let raw = Raw { method: request.method().as_str(), target, port };
+    let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    CanonicalRequest::read(&raw, headers)
+}
+
+/// What an API calls opaque may pass; anything else that has two readings is refused.
+fn admit_oddities(request: &CanonicalRequest, api: Option<&Api>) -> Result<(), Refusal> {
+    let opaque = |handling: fn(&policy::HttpOptions) -> policy::Handling| {
+        api.is_some_and(|api| handling(&api.http) == policy::Handling::Opaque)
+    };
+    request
+        .admit(
+            opaque(|http| http.encoded_slash),
+            opaque(|http| http.double_encoding),
+            opaque(|http| http.matrix_params),
+        )
+        .map_err(|malformed| Refusal::malformed(&malformed))
+}
+
+/// The bearer token of a request, verified, where the API lets tokens count.
+async fn evidence(
+    headers: &HeaderMap,
+    api: Option<&Api>,
+    snapshot: &Snapshot,
+) -> Result<Option<Arc<Verified>>, Refusal> {
+    if api.is_none_or(|api| api.bearer == Bearer::Pass) {
+        return Ok(None);
+    }
+    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let bytes = value.as_bytes();
+    let scheme = bytes.split(|&byte| byte == b' ').next().unwrap_or_default();
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
+        return Ok(None);
+    }
+    let token = std::str::from_utf8(&bytes[scheme.len()..])
+        .map_err(|_| Refusal::token("token-invalid", "The token is not text.".to_owned()))?
+        .trim_matches(' ');
+    let verified = snapshot.tokens.verify(token, clock::wall(), clock::now()).await;
+    verified.map(Some).map_err(|refusal| Refusal::token(refusal.reason(), refusal.to_string()))
+}
+
+/// All evidence must name one person.
+fn agree(login: &Identity, verified: Option<&Verified>, snapshot: &Snapshot) -> Result<Identity, Refusal> {
+    match verified {
+        None => Ok(login.clone()),
+        Some(verified) => verified.agree(login, &snapshot.users).map_err(|conflict| {
+            tracing::warn!(session = %login.tunnel().session, subject = %login.subject(), %conflict, "identity conflict");
+            Refusal::token("identity-conflict", conflict.to_string())
+        }),
+    }
+}
+
+/// Upgrades change what the bytes mean after the judgement, so they are refused unless an API allows one.
+fn refuse_upgrade(request: &Request<Incoming>) -> Result<(), Refusal> {
+    if request.headers().contains_key(UPGRADE) { Err(Refusal::upgrade()) } else { Ok(()) }
+}
+
+/// The requests of one connection that have a permit and are not over.
+#[derive(Default)]
+pub(super) struct Open {
+    numbers: AtomicU64,
+    requests: Mutex<HashMap<u64, OpenRequest>>,
+}
+
+/// What is needed to judge a request again.
+struct OpenRequest {
+    request: CanonicalRequest,
+    evidence: Option<Arc<Verified>>,
+    cut: Cut,
+}
+
+/// A request's place among the open ones, until it is dropped.
+pub(super) struct Place {
+    connection: Arc<Connection>,
+    number: u64,
+}
+
+impl Open {
+    fn requests(&self) -> MutexGuard<'_, HashMap<u64, OpenRequest>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(
+        &self,
+        connection: &Arc<Connection>,
+        request: CanonicalRequest,
+        evidence: Option<Arc<Verified>>,
+        cut: Cut,
+    ) -> Place {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        self.requests().insert(number, OpenRequest { request, evidence, cut });
+        Place { connection: Arc::clone(connection), number }
+    }
+
+    fn cut_unless(&self, allowed: impl Fn(&OpenRequest) -> bool) {
+        for open in self.requests().values() {
+            if !allowed(open) {
+                open.cut.cut();
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connection.open.requests().remove(&self.number);
+    }
+}

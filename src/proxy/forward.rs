@@ -1,0 +1,246 @@
+//! A cleared request to its upstream, and the response back: streamed both ways, cut when a new judgement says no.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::Connection;
+use super::authorize::{Cleared, Judging, Place, RoomFields};
+use super::cut::Cut;
+use super::headers::{self, Assertion, Scheme};
+use super::reply::{RATE_LIMIT, RATE_LIMIT_POLICY, Refusal};
+use crate::audit::{self, Audit, DecisionId};
+use crate::clock;
+use crate::identity::{Group, Identity, SessionId, StatedGroups};
+use crate::policy::{Authorization, Permit};
+use crate::upstream::{RequestBody, ResponseBody, Sent};
+
+/// What a client reads: our own words, or the upstream's.
+pub(super) enum Body {
+    /// A short answer of ours.
+    Text(Option<Bytes>),
+    /// An upstream's response.
+    Relayed(Box<Relayed>),
+}
+
+/// A response on its way down. When it is over, its `end` record is written, however it ended.
+pub(super) struct Relayed {
+    body: ResponseBody,
+    cut: Cut,
+    end: End,
+    _place: Place,
+}
+
+/// The second audit record of a request.
+struct End {
+    audit: Arc<Audit>,
+    decision: DecisionId,
+    session: SessionId,
+    /// `None` when the client got no head.
+    status: Option<u16>,
+    bytes: u64,
+    sent: Sent,
+    started: Instant,
+    /// How long the upstream took to its response's head.
+    upstream: Option<Duration>,
+    complete: bool,
+}
+
+/// The response broke off.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    #[error("the request is no longer allowed")]
+    Cut,
+    #[error("upstream: {0}")]
+    Upstream(#[from] hyper::Error),
+}
+
+impl Connection {
+    /// Sends a cleared request up, and its response down.
+    pub(super) async fn forward(
+        &self,
+        cleared: Cleared,
+        request: Request<Incoming>,
+        judging: &mut Judging,
+    ) -> Result<Response<Body>, Refusal> {
+        let Cleared { permit, identity, target, room, cut, place } = cleared;
+        let (mut parts, body) = request.into_parts();
+        let api = Arc::clone(permit.api());
+        let headers = &mut parts.headers;
+        headers::strip_inbound(headers, permit.bundle().asserted_headers());
+        headers::join_cookies(headers);
+        if api.upstream.authorization == Authorization::Strip {
+            headers::strip_authorization(headers);
+        }
+        self.assert_identity(headers, &permit, &identity, &judging.decision)?;
+        let body = RequestBody::new(body, target.max_body());
+        let mut end = End {
+            audit: Arc::clone(&self.proxy.audit),
+            decision: judging.decision,
+            session: identity.tunnel().session,
+            status: None,
+            bytes: 0,
+            sent: body.sent(),
+            started: judging.started,
+            upstream: None,
+            complete: false,
+        };
+        let sent_at = clock::now();
+        let response = match cut.guard(self.proxy.upstream.send(&target, permit, parts.headers, body)).await {
+            None => return Err(end.refused(Refusal::revoked())),
+            Some(Err(error)) => return Err(end.refused(Refusal::upstream(&error))),
+            Some(Ok(response)) => response,
+        };
+        end.upstream = Some(clock::now().saturating_duration_since(sent_at));
+        let (mut parts, body) = response.into_parts();
+        end.status = Some(parts.status.as_u16());
+        headers::strip_response(&mut parts.headers);
+        if let Some(RoomFields { policy, state }) = room {
+            for (name, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, state)] {
+                if let Ok(value) = HeaderValue::try_from(value) {
+                    parts.headers.insert(name, value);
+                }
+            }
+        }
+        end.complete = body.is_end_stream();
+        let relayed = Relayed { body, cut, end, _place: place };
+        Ok(Response::from_parts(parts, Body::Relayed(Box::new(relayed))))
+    }
+}
+
+impl Connection {
+    /// Says who asks, over whatever the client said.
+    fn assert_identity(
+        &self,
+        headers: &mut HeaderMap,
+        permit: &Permit,
+        identity: &Identity,
+        decision: &DecisionId,
+    ) -> Result<(), Refusal> {
+        let host = permit.request().host();
+        let groups = groups(identity);
+        let asserted = asserted(permit)?;
+        let assertion = Assertion {
+            user: identity.subject().as_str(),
+            groups: &groups,
+            session: &identity.tunnel().session.to_string(),
+            decision: &decision.to_string(),
+            source: identity.tunnel().source.ip(),
+            host,
+            scheme: if self.dialled.port == 443 { Scheme::Https } else { Scheme::Http },
+            more: &asserted,
+        };
+        headers::set_identity(headers, &assertion).map_err(|error| Refusal::headers(&error))?;
+        // HTTP/2 has no Host of its own, and an upstream must see the one that was judged.
+        let host = HeaderValue::from_str(host).map_err(|error| Refusal::headers(&error))?;
+        headers.insert(http::header::HOST, host);
+        Ok(())
+    }
+}
+
+/// All groups that the evidence states: the user file's and the token's.
+fn groups(identity: &Identity) -> Vec<&str> {
+    let stated = identity.token().map(|token| &token.groups);
+    let stated = if let Some(StatedGroups::Known(groups)) = stated { &groups[..] } else { &[] };
+    let mut groups: Vec<&str> = identity.local_groups().iter().chain(stated).map(Group::as_str).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    groups
+}
+
+/// The API's own headers, from its `[assert]` table.
+fn asserted(permit: &Permit) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
+    let header = |(name, value): (&str, &str)| {
+        let name = HeaderName::try_from(name).map_err(|error| Refusal::headers(&error))?;
+        let value = HeaderValue::try_from(value).map_err(|error| Refusal::headers(&error))?;
+        Ok((name, value))
+    };
+    permit.asserted_headers().map(header).collect()
+}
+
+impl End {
+    /// The request was allowed and still got an answer of ours.
+    fn refused(mut self, refusal: Refusal) -> Refusal {
+        self.status = Some(refusal.status.as_u16());
+        self.complete = true;
+        tracing::info!(decision = %self.decision, cause = refusal.cause.as_deref(), "no response from the upstream");
+        refusal.recorded()
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let now = clock::now();
+        let record = audit::Event::End(audit::End {
+            id: self.decision,
+            session: self.session,
+            status: self.status,
+            result: if self.complete { "complete" } else { "cut" },
+            bytes: self.bytes,
+            request_bytes: self.sent.bytes(),
+            took: now.saturating_duration_since(self.started),
+            upstream: self.upstream,
+        });
+        if let Err(error) = self.audit.write(&record) {
+            tracing::error!(%error, decision = %self.decision, "the record of an end is lost");
+        }
+    }
+}
+
+impl Body {
+    pub(super) fn text(bytes: Bytes) -> Self {
+        Self::Text(Some(bytes))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Text(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Relayed(relayed) => relayed.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Text(bytes) => bytes.is_none(),
+            Self::Relayed(relayed) => relayed.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Text(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Relayed(relayed) => relayed.body.size_hint(),
+        }
+    }
+}
+
+impl Relayed {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.cut.poll(cx) {
+            return Poll::Ready(Some(Err(BodyError::Cut)));
+        }
+        Poll::Ready(match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            None => {
+                self.end.complete = true;
+                None
+            }
+            Some(Err(error)) => Some(Err(error.into())),
+            Some(Ok(frame)) => {
+                self.end.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.end.complete = self.body.is_end_stream();
+                Some(Ok(frame))
+            }
+        })
+    }
+}

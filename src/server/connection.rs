@@ -1,0 +1,166 @@
+//! The life of one connection, on one screen: listener, tunnel, login, streams, end.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use super::login;
+use super::shared::Shared;
+use crate::identity::SessionId;
+use crate::identity::authn;
+use crate::listener::establish::{self, Established};
+use crate::listener::shard::Serve;
+use crate::listener::{Accepted, Admission};
+use crate::proxy::{Caller, Dialled, Proxy};
+use crate::tunnel::driver::{Driver, Step};
+use crate::tunnel::registry::{Session, Why};
+use crate::tunnel::{Seeds, Tunnel};
+use crate::{clock, entropy, ppp};
+
+/// How long a client may take to answer Call Disconnect before the connection is closed without it.
+const FAREWELL: Duration = Duration::from_secs(6);
+
+/// How often the requests that the pre-limit refused are summed into one audit record.
+const SUM: Duration = Duration::from_secs(1);
+
+/// One shard's way to serve a connection.
+pub(super) struct Connections {
+    pub(super) shared: Arc<Shared>,
+    pub(super) proxy: Arc<Proxy>,
+}
+
+impl Serve for Connections {
+    async fn serve(self: Arc<Self>, accepted: Accepted) {
+        let Accepted { socket, peer, admission } = accepted;
+        let certificate = Arc::clone(&self.shared.snapshots.load().certificate);
+        let full = self.shared.is_draining() || self.shared.registry.is_full();
+        // In a box of its own, so that a tunnel of many hours does not carry the size of its handshake.
+        match Box::pin(establish::establish(socket, certificate, full, clock::wall())).await {
+            Ok(established) => {
+                let id = SessionId::from_random(entropy::number());
+                let correlation = established.correlation_id.as_deref().unwrap_or_default();
+                let span = tracing::info_span!("session", %id, %peer, correlation);
+                self.serve_tunnel(established, id, peer, admission).instrument(span).await;
+            }
+            Err(refused) => establish::report(peer, &refused),
+        }
+    }
+}
+
+impl Connections {
+    async fn serve_tunnel(&self, established: Established, id: SessionId, peer: SocketAddr, admission: Admission) {
+        let Established { tcp, tls, certificate, opened, correlation_id } = established;
+        let seeds = Seeds { nonce: entropy::bytes(), link: ppp::Seed(entropy::bytes()), stack: entropy::number() };
+        let tunnel = Tunnel::new(Arc::clone(&self.shared.tunnel), certificate.hashes(), seeds, clock::now());
+        let mut driver = Driver::new(tcp, tls, tunnel, &opened);
+
+        match Box::pin(login::log_in(&self.shared, &mut driver, id, peer, correlation_id.as_deref())).await {
+            Ok(login) => {
+                drop(admission);
+                let session = Arc::new(Session::new(login.identity, correlation_id, login.device, clock::now()));
+                match self.shared.registry.register(&session) {
+                    Ok(registration) => {
+                        self.shared.tunnel_up(&session);
+                        let ended = self.serve_streams(&mut driver, &session).await;
+                        self.shared.tunnel_down(&session, &ended, &driver);
+                        drop(registration);
+                    }
+                    Err(full) => {
+                        tracing::warn!(%full, "refused");
+                        self.farewell(&mut driver).await;
+                    }
+                }
+            }
+            Err(ended) => self.shared.login_refused(peer, &ended),
+        }
+        driver.finish().await;
+    }
+
+    /// Serves the streams of a session until the tunnel, its person or its time ends.
+    async fn serve_streams(&self, driver: &mut Driver, session: &Arc<Session>) -> String {
+        let caller = Arc::new(Caller::new(session.login().clone(), self.shared.prelimit(), session.requests()));
+        let mut generations = self.shared.snapshots.generations();
+        let mut streams = JoinSet::new();
+        let mut why_ended = pin!(session.ended());
+        let mut too_old = pin!(tokio::time::sleep(self.shared.max_session));
+        let mut sum = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut sum_due = false;
+        driver.set_visible(self.shared.visible(session.login()));
+        loop {
+            tokio::select! {
+                step = driver.next() => match step {
+                    Step::Stream(stream, accepted) => {
+                        let dialled = Dialled { address: accepted.address, port: accepted.port };
+                        let serving = Arc::clone(&self.proxy).serve(stream, Arc::clone(&caller), dialled);
+                        streams.spawn(serving.in_current_span());
+                    }
+                    Step::Ended(ended) => return ended.to_string(),
+                    Step::Login(_) | Step::Identification(_) | Step::Up(_) => {}
+                },
+                Some(served) = streams.join_next() => report(served),
+                () = caller.pre_limited(), if !sum_due => {
+                    sum.as_mut().reset(Instant::from_std(clock::now() + SUM));
+                    sum_due = true;
+                }
+                () = &mut sum, if sum_due => {
+                    self.shared.pre_limited(session, caller.take_pre_limited());
+                    sum_due = false;
+                }
+                Ok(()) = generations.changed() => match self.still_known(session) {
+                    Some(login) => driver.set_visible(self.shared.visible(&login)),
+                    None => session.end(Why::Disabled),
+                },
+                () = &mut too_old => session.end(Why::TooOld),
+                why = &mut why_ended => {
+                    if why == Why::Drain {
+                        self.let_finish(driver, &mut streams).await;
+                    }
+                    // Streams first: what they carry must not outlive the decision to end the session.
+                    drop(streams);
+                    self.farewell(driver).await;
+                    return why.to_string();
+                }
+            }
+        }
+    }
+
+    /// The login under the current generation; `None` when the person is disabled or gone.
+    fn still_known(&self, session: &Session) -> Option<crate::identity::Identity> {
+        authn::renew(session.login(), &self.shared.snapshots.load().users)
+    }
+
+    /// Drain: open requests may finish, new streams are refused by dropping them.
+    async fn let_finish(&self, driver: &mut Driver, streams: &mut JoinSet<Result<(), crate::proxy::Error>>) {
+        let finish = async {
+            while !streams.is_empty() {
+                tokio::select! {
+                    step = driver.next() => if let Step::Ended(_) = step { return },
+                    Some(served) = streams.join_next() => report(served),
+                }
+            }
+        };
+        drop(tokio::time::timeout(self.shared.grace, finish).await);
+    }
+
+    /// Says goodbye (Call Disconnect) and waits a little for the answer.
+    async fn farewell(&self, driver: &mut Driver) {
+        driver.close();
+        let answered = async { while !matches!(driver.next().await, Step::Ended(_)) {} };
+        drop(tokio::time::timeout(FAREWELL, answered).await);
+    }
+}
+
+/// A stream's panic ends that stream alone; its errors are for the log.
+fn report(served: Result<Result<(), crate::proxy::Error>, tokio::task::JoinError>) {
+    match served {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "stream"),
+        Err(error) if error.is_panic() => tracing::error!(%error, "a stream ended by a bug of ours"),
+        Err(_) => {}
+    }
+}

@@ -1,0 +1,215 @@
+//! The wiring: the only place that sees all stations.
+//!
+//! [`run`] starts the process's parts and ends them in the opposite order; the life of one connection stands in
+//! `connection`, what a reload does in `loader` and `reload`.
+
+mod connection;
+pub mod loader;
+mod login;
+mod operations;
+mod reload;
+mod services;
+mod shared;
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::audit::{Audit, DecisionIds};
+use crate::config::{self, Config};
+use crate::identity::authn::Backoff;
+use crate::limits::{Limits, Quota};
+use crate::listener::{self, Acceptor, shard::Shard};
+use crate::proxy::Proxy;
+use crate::request::{CanonicalRequest, Raw, Target};
+use crate::shutdown::Drain;
+use crate::snapshot::Snapshots;
+use crate::tunnel::registry::{self, Registry, Why};
+use crate::{admin, clock, entropy, netstack, policy, ppp, sstp, tunnel};
+use connection::Connections;
+use loader::Loader;
+use operations::Operator;
+use shared::Shared;
+
+/// Buckets of rate limits: at 32 bytes each, 8 MiB.
+const MAX_BUCKETS: usize = 1 << 18;
+
+/// How long open requests may go on when the server drains.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// How often the metrics' histograms are kept small.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// What the server is told from outside.
+pub struct Orders {
+    /// Resolves when the server shall drain and end.
+    pub stop: tokio::sync::oneshot::Receiver<()>,
+    /// Each message is a wish to read everything again.
+    pub reload: tokio::sync::mpsc::Receiver<()>,
+}
+
+/// The addresses that were bound, once they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound {
+    /// `[listen] address`, with the real port.
+    pub listen: SocketAddr,
+    /// `[admin] address`, with the real port.
+    pub admin: SocketAddr,
+}
+
+/// Runs a server to its end on the current runtime; connections run on `shards` threads of their own.
+///
+/// # Errors
+///
+/// When it cannot start. After `ready` was called it only ends by order.
+pub async fn run(
+    path: PathBuf,
+    config: Config,
+    shards: usize,
+    metrics: PrometheusHandle,
+    mut orders: Orders,
+    ready: impl FnOnce(Bound),
+) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(config.listen.address)
+        .await
+        .with_context(|| format!("[listen] address: cannot listen on {}", config.listen.address))?;
+    let admin_listener = TcpListener::bind(config.admin.address)
+        .await
+        .with_context(|| format!("[admin] address: cannot listen on {}", config.admin.address))?;
+    let admin_socket = admin::AdminSocket::bind(&config.admin.socket)
+        .with_context(|| format!("[admin] socket: cannot listen on {}", config.admin.socket.display()))?;
+    let audit = Audit::open(&config.audit.file, config.audit.on_failure)
+        .with_context(|| format!("[audit] file: cannot append to {}", config.audit.file.display()))?;
+    let bound = Bound { listen: listener.local_addr()?, admin: admin_listener.local_addr()? };
+
+    let (loader, first, report) = Loader::first(config.clone())
+        .map_err(|complaints| anyhow::anyhow!("{}", config::complaint::text(&complaints)))?;
+    let shared = Arc::new(shared(&config, Snapshots::new(first), audit)?);
+    reload::report_first(&shared, &report);
+    let limits = Arc::new(Limits::new(MAX_BUCKETS, clock::now()));
+    let decisions = Arc::new(DecisionIds::new(entropy::number()));
+
+    let mut threads = Vec::with_capacity(shards);
+    let mut handles = Vec::with_capacity(shards);
+    for number in 0..shards.max(1) {
+        let (shared, limits, decisions) = (Arc::clone(&shared), Arc::clone(&limits), Arc::clone(&decisions));
+        let make = move || Connections {
+            proxy: Arc::new(Proxy::new(Arc::clone(&shared.snapshots), limits, Arc::clone(&shared.audit), decisions)),
+            shared,
+        };
+        let (handle, thread) = Shard::start(number, make).context("cannot start a shard")?;
+        handles.push(handle);
+        threads.push(thread);
+    }
+    let limits_of_listener = listener::Config {
+        max_unauthenticated: config.listen.max_unauthenticated,
+        max_unauthenticated_per_source: config.listen.max_unauthenticated_per_source,
+    };
+    let acceptor = Acceptor::new(listener, limits_of_listener, handles);
+
+    let drain = Drain::new();
+    let mut control = JoinSet::new();
+    let operator = Arc::new(Operator::new(Arc::clone(&shared), metrics.clone()));
+    let mut watch = drain.watch();
+    let draining = async move { watch.draining().await };
+    control.spawn(admin::serve(admin_listener, admin_socket, operator, draining));
+    control.spawn(async move {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            metrics.run_upkeep();
+        }
+    });
+    let mut reloads = reload::Reloads::new(Arc::clone(&shared), limits, loader, path)?;
+    ready(bound);
+
+    tokio::select! {
+        () = acceptor.run() => {}
+        () = reloads.run(&mut orders.reload) => {}
+        _ = &mut orders.stop => {}
+    }
+    tracing::info!(sessions = shared.registry.len(), "draining");
+    shared.draining.store(true, Ordering::Relaxed);
+    drop(acceptor);
+    drop(reloads);
+    shared.registry.end_all(Why::Drain, |_| true);
+    let stopping = tokio::task::spawn_blocking(move || {
+        for thread in &threads {
+            thread.signal(shared::LONGEST_END);
+        }
+        for thread in threads {
+            thread.join();
+        }
+    });
+    stopping.await.context("a shard could not be joined")?;
+    drain.signal();
+    control.shutdown().await;
+    Ok(())
+}
+
+fn shared(config: &Config, snapshots: Snapshots, audit: Audit) -> anyhow::Result<Shared> {
+    let network = &config.network;
+    let tunnel = tunnel::Config {
+        ppp: Arc::new(ppp::Config {
+            methods: config.tunnel.methods.clone(),
+            gateway: network.gateway,
+            client: network.client,
+            dns: network.gateway,
+            server_name: "wicketgate".to_owned(),
+        }),
+        network: Arc::new(netstack::Config {
+            gateway: network.gateway,
+            client: network.client,
+            services: network.services,
+            suffix: network.suffix.as_str().into(),
+            max_streams: config.tunnel.max_streams,
+        }),
+        hashes: sstp::Hashes {
+            sha1: config.tunnel.binding_hash.contains(&config::BindingHash::Sha1),
+            sha256: config.tunnel.binding_hash.contains(&config::BindingHash::Sha256),
+        },
+        zero_binding: config.tunnel.zero_binding.clone(),
+    };
+    let max_requests = config.tunnel.max_requests;
+    let registry = registry::Limits {
+        max_sessions: config.tunnel.max_sessions,
+        max_sessions_per_user: config.tunnel.max_sessions_per_user,
+    };
+    Ok(Shared {
+        snapshots: Arc::new(snapshots),
+        registry: Arc::new(Registry::new(registry)),
+        audit: Arc::new(audit),
+        tunnel: Arc::new(tunnel),
+        backoff: Mutex::new(Backoff::new(entropy::bytes())),
+        max_session: config.tunnel.max_session,
+        max_requests: {
+            let count = NonZeroU32::new(max_requests.count).context("[tunnel] max_requests: at least one")?;
+            Quota::new(count, max_requests.per, count).context("[tunnel] max_requests")?
+        },
+        grace: GRACE,
+        draining: AtomicBool::new(false),
+    })
+}
+
+/// The parser that traffic meets, for the tests inside policy files and for `explain`.
+///
+/// # Errors
+///
+/// What the parser says.
+pub fn read_request(text: &policy::RequestText<'_>) -> Result<CanonicalRequest, String> {
+    let raw = Raw { method: text.method, target: Target::Http1 { target: text.target.as_bytes() }, port: 443 };
+    let headers = [("host", text.host.as_bytes())];
+    let request = CanonicalRequest::read(&raw, headers.into_iter()).map_err(|malformed| malformed.to_string())?;
+    let opaque = |handling| handling == policy::Handling::Opaque;
+    request
+        .admit(opaque(text.http.encoded_slash), opaque(text.http.double_encoding), opaque(text.http.matrix_params))
+        .map_err(|malformed| malformed.to_string())?;
+    Ok(request)
+}

@@ -1,0 +1,194 @@
+//! Dials an upstream: resolve, check the address, connect, TLS; all within one deadline.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+
+use super::Target;
+use crate::policy::UpstreamUrl;
+
+/// How long dialling may take, name and TLS included.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Why an upstream could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error("no connection within {DEADLINE:?}")]
+    Timeout,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0} is {1}: not an address of an upstream")]
+    Refused(SocketAddr, &'static str),
+    #[error("the name has no address")]
+    NoAddress,
+}
+
+/// Makes connections to one target, for the pool.
+#[derive(Clone)]
+pub(super) struct Connector {
+    target: Arc<Target>,
+}
+
+impl Connector {
+    pub(super) fn new(target: Arc<Target>) -> Self {
+        Self { target }
+    }
+}
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = Stream;
+    type Error = ConnectError;
+    type Future = Pin<Box<dyn Future<Output = Result<Stream, ConnectError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// The URI is only the pool's key: where to go is the target's.
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let target = Arc::clone(&self.target);
+        Box::pin(
+            async move { tokio::time::timeout(DEADLINE, connect(&target)).await.map_err(|_| ConnectError::Timeout)? },
+        )
+    }
+}
+
+async fn connect(target: &Target) -> Result<Stream, ConnectError> {
+    match &target.spec().url {
+        UpstreamUrl::Unix { path } => Ok(Stream(TokioIo::new(Box::new(UnixStream::connect(path).await?)))),
+        UpstreamUrl::Http { host, port } => Ok(Stream(TokioIo::new(Box::new(dial(target, host, *port).await?)))),
+        UpstreamUrl::Https { host, port } => {
+            let tcp = dial(target, host, *port).await?;
+            let tls = target.tls().ok_or(ConnectError::NoAddress)?;
+            let stream = TlsConnector::from(Arc::clone(&tls.config)).connect(tls.server_name.clone(), tcp).await?;
+            Ok(Stream(TokioIo::new(Box::new(stream))))
+        }
+    }
+}
+
+async fn dial(target: &Target, host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+    let mut last = ConnectError::NoAddress;
+    for address in tokio::net::lookup_host((host, port)).await? {
+        if let Some(reason) = refused(address, target.own_listeners()) {
+            last = ConnectError::Refused(address, reason);
+            continue;
+        }
+        match TcpStream::connect(address).await {
+            Ok(tcp) => {
+                tcp.set_nodelay(true)?;
+                return Ok(tcp);
+            }
+            Err(error) => last = error.into(),
+        }
+    }
+    Err(last)
+}
+
+/// Why an address that a name resolved to is not dialled: the check at load saw the name, not today's address.
+fn refused(address: SocketAddr, own_listeners: &[SocketAddr]) -> Option<&'static str> {
+    let ip = match address.ip() {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4),
+        v4 @ IpAddr::V4(_) => v4,
+    };
+    let link_local = match ip {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => (v6.segments()[0] & 0xffc0) == 0xfe80 || v6 == METADATA_V6,
+    };
+    if link_local {
+        return Some("link-local, where metadata services live");
+    }
+    if ip.is_unspecified() || ip.is_multicast() {
+        return Some("no host");
+    }
+    let own = |listener: &SocketAddr| {
+        listener.port() == address.port()
+            && (listener.ip() == ip || (listener.ip().is_unspecified() && ip.is_loopback()))
+    };
+    own_listeners.iter().any(own).then_some("our own listener")
+}
+
+/// The metadata service of a large cloud over IPv6.
+const METADATA_V6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
+/// What a connection to an upstream must be able to do.
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// A connection to an upstream.
+pub(super) struct Stream(TokioIo<Box<dyn Duplex>>);
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, slices)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nt_50_an_upstream_that_resolves_to_metadata_or_to_ourselves_is_not_dialled() {
+        let own = ["0.0.0.0:443".parse().expect("an address"), "127.0.0.1:9901".parse().expect("an address")];
+        let refused = |text: &str| refused(text.parse().expect("an address"), &own).is_some();
+        for address in [
+            "169.254.169.254:80",
+            "[::ffff:169.254.169.254]:80",
+            "[fe80::1]:80",
+            "[fd00:ec2::254]:80",
+            "0.0.0.0:80",
+            "127.0.0.1:9901",
+            "127.0.0.1:443",
+            "[::ffff:127.0.0.1]:9901",
+            "224.0.0.1:80",
+        ] {
+            assert!(refused(address), "{address}");
+        }
+        for address in ["127.0.0.1:8080", "10.0.0.1:443", "[::1]:8080", "192.0.2.1:9901"] {
+            assert!(!refused(address), "{address}");
+        }
+    }
+}
