@@ -55,8 +55,8 @@ pub(super) fn environment() -> Environment {
         services: "198.18.7.128/25".parse().unwrap(),
         suffix: "api.corp.example".into(),
         reserved: vec!["198.18.7.1".parse().unwrap(), "198.18.7.2".parse().unwrap()],
-        authorities: BTreeSet::from(["internal-ca".to_owned()]),
-        client_certificates: BTreeSet::from(["proxy-identity".to_owned()]),
+        authorities: Known::from_iter(["internal-ca"]),
+        client_certificates: Known::from_iter(["proxy-identity"]),
         own_listeners: vec!["0.0.0.0:443".parse().unwrap(), "127.0.0.1:9901".parse().unwrap()],
         read,
     }

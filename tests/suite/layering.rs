@@ -45,7 +45,7 @@ const TABLE: &[Row] = &[
         may_import: &["clock", "identity", "netstack", "ppp::auth"],
         because: "it hands out streams; who serves them is not its business",
     },
-    Row { module: "tunnel::stream", may_import: &[], because: "it is two directions of one socket" },
+    Row { module: "tunnel::stream", may_import: &["clock"], because: "it is two directions of one socket" },
     Row { module: "tunnel::registry", may_import: WORDS, because: "it lists sessions and ends them" },
     Row { module: "listener", may_import: &["sstp", "clock", "telemetry"], because: "it ends where SSTP begins" },
     Row {
@@ -82,6 +82,7 @@ const TABLE: &[Row] = &[
     Row {
         module: "config",
         may_import: &[
+            "audit",
             "complaint",
             "identity",
             "listener",
@@ -187,6 +188,11 @@ fn covers(general: &str, special: &str) -> bool {
     special == general || special.strip_prefix(general).is_some_and(|rest| rest.starts_with("::"))
 }
 
+/// Test modules in files of their own may use what they like.
+fn is_test(module: &str) -> bool {
+    module.split("::").any(|part| part == "tests" || part == "testing")
+}
+
 fn row_for(module: &str) -> Option<&'static Row> {
     TABLE.iter().filter(|row| covers(row.module, module)).max_by_key(|row| row.module.len())
 }
@@ -199,7 +205,7 @@ fn no_module_imports_what_it_must_not_know() {
     for file in &all {
         let module = module_of(file);
         let station = module.split("::").next().unwrap_or_default();
-        if WIRING.contains(&station) {
+        if WIRING.contains(&station) || is_test(&module) {
             continue;
         }
         let Some(row) = row_for(&module) else {
@@ -235,7 +241,7 @@ fn the_machines_are_pure() {
     for file in &all {
         let module = module_of(file);
         let pure = ["sstp", "ppp", "netstack", "request", "policy"].iter().any(|machine| covers(machine, &module));
-        if !pure || module.ends_with("tests") {
+        if !pure || is_test(&module) {
             continue;
         }
         let text = code(&fs::read_to_string(file).expect("a source file"));
