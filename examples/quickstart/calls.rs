@@ -1,6 +1,8 @@
 //! The calls of the tour, and the table that they make.
 
 use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -20,12 +22,18 @@ pub(crate) struct Row {
     answer: String,
     rule: String,
     reason: String,
+    decision: String,
     /// Whether the answer was the one that the policy means.
     pub(crate) expected: bool,
 }
 
 /// Alice's tour.
-pub(crate) async fn tour(tunnel: &Tunnel, issuer: &Issuer, roots: &rustls::RootCertStore) -> Result<Vec<Row>> {
+pub(crate) async fn tour(
+    tunnel: &Tunnel,
+    issuer: &Issuer,
+    roots: &rustls::RootCertStore,
+    audit: &Path,
+) -> Result<Vec<Row>> {
     let mut rows = vec![
         name(tunnel, INVENTORY, true).await?,
         get(tunnel, "her group may read", "/v1/items/7", None, "200", "").await?,
@@ -43,6 +51,7 @@ pub(crate) async fn tour(tunnel: &Tunnel, issuer: &Issuer, roots: &rustls::RootC
     rows.push(name(tunnel, PAYROLL, false).await?);
     rows.push(silence(tunnel).await?);
     rows.push(burst(tunnel).await?);
+    name_rules(&mut rows, audit)?;
     Ok(rows)
 }
 
@@ -71,6 +80,19 @@ pub(crate) fn table(rows: &[Row]) -> (String, bool) {
     (text, rows.iter().all(|row| row.expected))
 }
 
+/// The API does not learn which rule let a call pass, the audit record does.
+fn name_rules(rows: &mut [Row], audit: &Path) -> Result<()> {
+    let text = fs::read_to_string(audit)?;
+    let records: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    for row in rows.iter_mut().filter(|row| row.rule.is_empty()) {
+        let of_row = |record: &&Value| record["event"] == "decision" && record["decision_id"] == *row.decision;
+        if let Some(rule) = records.iter().find(of_row).and_then(|record| record["rule"].as_str()) {
+            rule.clone_into(&mut row.rule);
+        }
+    }
+    Ok(())
+}
+
 async fn connect(tunnel: &Tunnel) -> Result<Http1> {
     let address = address(tunnel, INVENTORY).await?;
     Ok(Http1::new(tunnel.tcp(address, 80).await?).await?)
@@ -79,7 +101,9 @@ async fn connect(tunnel: &Tunnel) -> Result<Http1> {
 async fn address(tunnel: &Tunnel, host: &str) -> Result<std::net::Ipv4Addr> {
     match tunnel.resolve(host).await? {
         Resolved::Addresses(addresses) => addresses.first().copied().context("an address"),
-        other => anyhow::bail!("{host} resolves to {other:?}"),
+        none @ (Resolved::NoData | Resolved::NxDomain | Resolved::Refused | Resolved::Failed(_)) => {
+            anyhow::bail!("{host} resolves to {none:?}")
+        }
     }
 }
 
@@ -87,7 +111,7 @@ async fn name(tunnel: &Tunnel, host: &str, exists: bool) -> Result<Row> {
     let (answer, found) = match tunnel.resolve(host).await? {
         Resolved::Addresses(addresses) => (format!("{addresses:?}"), true),
         Resolved::NxDomain => ("NXDOMAIN".to_owned(), false),
-        other => (format!("{other:?}"), !exists),
+        neither @ (Resolved::NoData | Resolved::Refused | Resolved::Failed(_)) => (format!("{neither:?}"), !exists),
     };
     let reason = if exists { "" } else { "not visible to alice" };
     Ok(Row {
@@ -95,6 +119,7 @@ async fn name(tunnel: &Tunnel, host: &str, exists: bool) -> Result<Row> {
         answer,
         rule: String::new(),
         reason: reason.to_owned(),
+        decision: String::new(),
         expected: found == exists,
     })
 }
@@ -105,14 +130,14 @@ async fn get(tunnel: &Tunnel, what: &str, path: &str, token: Option<&str>, answe
         request = request.bearer(token);
     }
     let response = connect(tunnel).await?.send(request).await?;
-    Ok(row(format!("GET {path}, {what}"), response.status.into(), &response.text(), answer, reason))
+    Ok(row(format!("GET {path}, {what}"), response.status, &response.text(), answer, reason))
 }
 
 async fn delete(tunnel: &Tunnel) -> Result<Row> {
     let request = Request::new(Method::DELETE, INVENTORY, "/v1/items/7");
     let response = connect(tunnel).await?.send(request).await?;
     let call = "DELETE /v1/items/7, another group may".to_owned();
-    Ok(row(call, response.status.into(), &response.text(), "403", "no-rule-for-subject"))
+    Ok(row(call, response.status, &response.text(), "403", "no-rule-for-subject"))
 }
 
 async fn over_tls(tunnel: &Tunnel, roots: &rustls::RootCertStore) -> Result<Row> {
@@ -120,7 +145,7 @@ async fn over_tls(tunnel: &Tunnel, roots: &rustls::RootCertStore) -> Result<Row>
     let stream = wicket_client::http::tls(stream, roots.clone(), INVENTORY, &[b"h2"]).await?;
     let http = wicket_client::http::Http2::new(stream).await?;
     let response = http.send(Request::get(INVENTORY, "/v1/items")).await?;
-    Ok(row("GET /v1/items, over HTTPS and HTTP/2".to_owned(), response.status.into(), &response.text(), "200", ""))
+    Ok(row("GET /v1/items, over HTTPS and HTTP/2".to_owned(), response.status, &response.text(), "200", ""))
 }
 
 async fn trick(tunnel: &Tunnel) -> Result<Row> {
@@ -131,7 +156,7 @@ async fn trick(tunnel: &Tunnel) -> Result<Row> {
     let text = String::from_utf8_lossy(&answer.bytes).into_owned();
     let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
     let status = answer.status().unwrap_or_default();
-    Ok(row(format!("GET {path}, a path trick"), status.into(), body, "400", "malformed-target"))
+    Ok(row(format!("GET {path}, a path trick"), status, body, "400", "malformed-target"))
 }
 
 /// The addresses of hosts that do not exist for this person do not answer at all.
@@ -149,6 +174,7 @@ async fn silence(tunnel: &Tunnel) -> Result<Row> {
         answer,
         rule: String::new(),
         reason: "no host that alice may see".to_owned(),
+        decision: String::new(),
         expected,
     })
 }
@@ -159,7 +185,7 @@ async fn burst(tunnel: &Tunnel) -> Result<Row> {
         let response = http.send(Request::get(INVENTORY, "/v1/items")).await?;
         if response.status != 200 {
             let call = format!("GET /v1/items, {sent} times at once");
-            return Ok(row(call, response.status.into(), &response.text(), "429", "limited"));
+            return Ok(row(call, response.status, &response.text(), "429", "limited"));
         }
     }
     Ok(row("GET /v1/items, 20 times at once".to_owned(), 200, "", "429", "limited"))
@@ -170,5 +196,7 @@ fn row(call: String, status: u16, body: &str, answer: &str, reason: &str) -> Row
     let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (got, got_reason) = (status.to_string(), text("reason"));
     let expected = got == answer && got_reason == reason;
-    Row { call, answer: got, rule: text("rule"), reason: got_reason, expected }
+    // Ours is called `decision_id`; the backend repeats the one that it was told.
+    let decision = [text("decision_id"), text("decision")].concat();
+    Row { call, answer: got, rule: text("rule"), reason: got_reason, decision, expected }
 }

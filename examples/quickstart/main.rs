@@ -40,7 +40,7 @@ struct Args {
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     /// The server's log: error, warn, info, debug
-    #[arg(long, default_value = "warn")]
+    #[arg(long, default_value = "error")]
     log: String,
 }
 
@@ -79,7 +79,7 @@ async fn run(args: &Args) -> Result<ExitCode> {
     );
     let tour = async {
         let bound = bound.await.context("the server did not start")?;
-        let expected = show_tour(bound.listen, &pki, &issuer).await?;
+        let expected = show_tour(bound.listen, &pki, &issuer, &folder.path().join("audit.jsonl")).await?;
         if !args.once {
             stay(bound.listen, folder.path(), &pki).await?;
         }
@@ -91,13 +91,13 @@ async fn run(args: &Args) -> Result<ExitCode> {
     Ok(if expected? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn show_tour(listen: SocketAddr, pki: &Pki, issuer: &Issuer) -> Result<bool> {
+async fn show_tour(listen: SocketAddr, pki: &Pki, issuer: &Issuer, audit: &Path) -> Result<bool> {
     let address =
         SocketAddr::new(if listen.ip().is_unspecified() { [127, 0, 0, 1].into() } else { listen.ip() }, listen.port());
     let profile = Profile::new(world::SERVER_NAME, "alice", world::PASSWORD, Method::EapMsChapV2);
     let tunnel = Tunnel::connect(address, pki.roots.clone(), profile).await?;
     println!("alice is connected: {} behind {}, by SSTP and EAP-MSCHAPv2\n", tunnel.address(), tunnel.gateway());
-    let rows = calls::tour(&tunnel, issuer, &pki.roots).await?;
+    let rows = calls::tour(&tunnel, issuer, &pki.roots, audit).await?;
     let (table, expected) = calls::table(&rows);
     println!("{table}");
     tunnel.disconnect().await;

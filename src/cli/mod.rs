@@ -121,7 +121,7 @@ pub(crate) enum PolicyCommand {
     ///
     /// Exits with 0 when it would be allowed, else with 1.
     #[command(override_usage = "wicketgate policy explain [OPTIONS] --as <WHO> [DIR] <REQUEST>")]
-    Explain(ExplainArgs),
+    Explain(Box<ExplainArgs>),
 }
 
 #[derive(Args, Debug)]

@@ -174,11 +174,12 @@ impl Program for Wired {
             Ok((bundle, _)) => bundle,
             Err(complaints) => return Ok(Explained::Broken(complaints)),
         };
+        let usual = policy::HttpOptions::default();
         let read = server::read_request(&policy::RequestText {
             method: &request.method,
             host: &request.host,
             target: &request.target,
-            http: bundle.http_for(&request.host).unwrap_or(&policy::HttpOptions::default()),
+            http: bundle.http_for(&request.host).unwrap_or(&usual),
         });
         let canonical = read.map_err(|reason| anyhow::anyhow!("bad-request: {reason}"))?;
         let played = who.play(&bundle).map_err(|reason| anyhow::anyhow!("--as: {reason}"))?;

@@ -67,6 +67,11 @@ impl Judging {
         }
     }
 
+    /// Seconds since the request's head was read.
+    pub(super) fn elapsed(&self) -> f64 {
+        clock::now().saturating_duration_since(self.started).as_secs_f64()
+    }
+
     fn read(&mut self, request: &CanonicalRequest) {
         request.method().clone_into(&mut self.method);
         request.host().clone_into(&mut self.host);
@@ -96,7 +101,7 @@ impl Connection {
         admit_oddities(&canonical, judging.api.as_deref())?;
         let evidence = evidence(request.headers(), judging.api.as_deref(), &snapshot).await?;
         judging.token = evidence.as_ref().map(|verified| Arc::clone(&verified.token));
-        let identity = agree(&login, evidence.as_deref(), &snapshot)?;
+        let identity = agree(&login, evidence.as_deref(), &snapshot).inspect_err(|_| self.alarm(judging))?;
         let kept = canonical.clone();
         let permit = match policy::decide(bundle, &identity, canonical) {
             Decision::Allow(permit) => permit,
@@ -162,6 +167,7 @@ impl Connection {
             charges.push(Charge { limit: limit.id.as_str(), key, quota });
         }
         self.proxy.limits.take(charges.into_iter(), clock::now()).map_err(|exceeded| {
+            metrics::counter!(telemetry::LIMITED, "limit" => "policy").increment(1);
             let limit = permit.charges().iter().find(|charge| charge.limit.id.as_str() == exceeded.limit);
             Refusal::limited(&exceeded, limit.map_or(429, |charge| charge.limit.status))
         })
@@ -193,7 +199,24 @@ impl Connection {
         metrics::counter!(telemetry::REQUESTS, "outcome" => "allow", "reason" => ALLOWED).increment(1);
         let limits = room.map(|room| [audit::Limit { id: room.limit, remaining: u64::from(room.remaining) }]);
         let limits = limits.as_ref().map_or(&[][..], |limits| &limits[..]);
-        self.record(Outcome::Allow, ALLOWED, judging, identity, limits).map_err(Refusal::audit_unavailable)
+        self.record(Outcome::Allow, ALLOWED, judging.rule.as_deref(), judging, identity, limits)
+            .map_err(Refusal::audit_unavailable)
+    }
+
+    /// Evidence of two persons in one request: somebody uses what is not theirs.
+    fn alarm(&self, judging: &Judging) {
+        let login = &self.caller.login;
+        let other = judging.token.as_deref();
+        let record = audit::Event::Alarm(audit::Alarm {
+            alarm: "identity-conflict",
+            id: Some(judging.decision),
+            session: Some(login.tunnel().session),
+            user: login.subject().as_str(),
+            other: other.map_or("", |token| &token.sub),
+        });
+        if let Err(error) = self.proxy.audit.write(&record) {
+            tracing::error!(%error, "the record of an alarm is lost");
+        }
     }
 
     /// The record of a request that goes no further.
@@ -211,7 +234,8 @@ impl Connection {
         if refusal.is_recorded_elsewhere() {
             return;
         }
-        if let Err(error) = self.record(Outcome::Deny, refusal.reason, judging, login, &[]) {
+        let rule = refusal.rule.as_deref().or(judging.rule.as_deref());
+        if let Err(error) = self.record(Outcome::Deny, refusal.reason, rule, judging, login, &[]) {
             tracing::error!(%error, "the record of a refusal is lost");
         }
     }
@@ -220,6 +244,7 @@ impl Connection {
         &self,
         outcome: Outcome,
         reason: &str,
+        rule: Option<&str>,
         judging: &Judging,
         identity: &Identity,
         limits: &[audit::Limit<'_>],
@@ -231,7 +256,7 @@ impl Connection {
             id: judging.decision,
             bundle: judging.bundle.as_ref().map_or("", |bundle| bundle.id()),
             api: judging.api.as_ref().map(|api| api.name.as_str()),
-            rule: judging.rule.as_deref(),
+            rule,
             outcome,
             reason,
             near_miss: &[],

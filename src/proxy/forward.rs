@@ -16,10 +16,10 @@ use super::cut::Cut;
 use super::headers::{self, Assertion, Scheme};
 use super::reply::{RATE_LIMIT, RATE_LIMIT_POLICY, Refusal};
 use crate::audit::{self, Audit, DecisionId};
-use crate::clock;
 use crate::identity::{Group, Identity, SessionId, StatedGroups};
 use crate::policy::{Authorization, Permit};
 use crate::upstream::{RequestBody, ResponseBody, Sent};
+use crate::{clock, telemetry};
 
 /// What a client reads: our own words, or the upstream's.
 pub(super) enum Body {
@@ -97,7 +97,9 @@ impl Connection {
             Some(Err(error)) => return Err(end.refused(Refusal::upstream(&error))),
             Some(Ok(response)) => response,
         };
-        end.upstream = Some(clock::now().saturating_duration_since(sent_at));
+        let upstream = clock::now().saturating_duration_since(sent_at);
+        metrics::histogram!(telemetry::UPSTREAM_SECONDS).record(upstream.as_secs_f64());
+        end.upstream = Some(upstream);
         let (mut parts, body) = response.into_parts();
         end.status = Some(parts.status.as_u16());
         headers::strip_response(&mut parts.headers);
@@ -136,9 +138,9 @@ impl Connection {
             scheme: if self.dialled.port == 443 { Scheme::Https } else { Scheme::Http },
             more: &asserted,
         };
-        headers::set_identity(headers, &assertion).map_err(|error| Refusal::headers(&error))?;
+        headers::set_identity(headers, &assertion).map_err(Refusal::headers)?;
         // HTTP/2 has no Host of its own, and an upstream must see the one that was judged.
-        let host = HeaderValue::from_str(host).map_err(|error| Refusal::headers(&error))?;
+        let host = HeaderValue::from_str(host).map_err(Refusal::headers)?;
         headers.insert(http::header::HOST, host);
         Ok(())
     }
@@ -157,8 +159,8 @@ fn groups(identity: &Identity) -> Vec<&str> {
 /// The API's own headers, from its `[assert]` table.
 fn asserted(permit: &Permit) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
     let header = |(name, value): (&str, &str)| {
-        let name = HeaderName::try_from(name).map_err(|error| Refusal::headers(&error))?;
-        let value = HeaderValue::try_from(value).map_err(|error| Refusal::headers(&error))?;
+        let name = HeaderName::try_from(name).map_err(Refusal::headers)?;
+        let value = HeaderValue::try_from(value).map_err(Refusal::headers)?;
         Ok((name, value))
     };
     permit.asserted_headers().map(header).collect()

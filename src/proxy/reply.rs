@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, Response, StatusCode};
+use http::{Response, StatusCode};
 use serde::Serialize;
 
 use crate::audit::DecisionId;
@@ -24,12 +24,12 @@ pub(super) struct Refusal {
     /// The stable code of policy-language: in the answer, in tests, in metrics.
     pub(super) reason: &'static str,
     /// For the person.
-    pub(super) detail: Option<String>,
-    pub(super) rule: Option<String>,
-    pub(super) owner: Option<String>,
+    pub(super) detail: Option<Box<str>>,
+    pub(super) rule: Option<Box<str>>,
+    pub(super) owner: Option<Box<str>>,
     /// For the log alone.
-    pub(super) cause: Option<String>,
-    pub(super) headers: HeaderMap,
+    pub(super) cause: Option<Box<str>>,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// Nothing after this request can be trusted or read.
     pub(super) close: bool,
     /// Its record stands, or will stand in a sum.
@@ -45,25 +45,25 @@ impl Refusal {
             rule: None,
             owner: None,
             cause: None,
-            headers: HeaderMap::new(),
+            headers: Vec::new(),
             close: false,
             recorded: false,
         }
     }
 
-    pub(super) fn detail(mut self, detail: impl Into<String>) -> Self {
+    pub(super) fn detail(mut self, detail: impl Into<Box<str>>) -> Self {
         self.detail = Some(detail.into());
         self
     }
 
     fn cause(mut self, cause: impl ToString) -> Self {
-        self.cause = Some(cause.to_string());
+        self.cause = Some(cause.to_string().into());
         self
     }
 
     fn bearer_challenge(mut self, parameters: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(&format!("Bearer {parameters}")) {
-            self.headers.insert(WWW_AUTHENTICATE, value);
+            self.headers.push((WWW_AUTHENTICATE, value));
         }
         self
     }
@@ -130,9 +130,9 @@ impl Refusal {
     pub(super) fn denied(denial: &Denial) -> Self {
         let mut reply = Self::new(status(denial.status()), denial.told().as_str());
         if !denial.hidden() {
-            reply.rule = denial.rule().map(ToString::to_string);
-            reply.owner = denial.owner().map(ToOwned::to_owned);
-            reply.detail = Some(denial.why().map_or_else(|| explain(denial.reason()).to_owned(), ToOwned::to_owned));
+            reply.rule = denial.rule().map(|rule| rule.as_str().into());
+            reply.owner = denial.owner().map(Into::into);
+            reply.detail = Some(denial.why().unwrap_or_else(|| explain(denial.reason())).into());
         }
         if reply.status == StatusCode::UNAUTHORIZED {
             reply = reply.bearer_challenge("");
@@ -143,14 +143,14 @@ impl Refusal {
     /// Too many requests.
     pub(super) fn limited(exceeded: &Exceeded<'_>, code: u16) -> Self {
         let mut reply = Self::new(status(code), "limited").detail(exceeded.to_string());
-        reply.rule = Some(exceeded.limit.to_owned());
+        reply.rule = Some(exceeded.limit.into());
         for (name, value) in [
             (RATE_LIMIT_POLICY, exceeded.policy_field()),
             (RATE_LIMIT, exceeded.state_field()),
             (RETRY_AFTER, exceeded.retry_after_field()),
         ] {
             if let Ok(value) = HeaderValue::try_from(value) {
-                reply.headers.insert(name, value);
+                reply.headers.push((name, value));
             }
         }
         reply
@@ -167,7 +167,7 @@ impl Refusal {
     pub(super) fn pre_limited() -> Self {
         let mut reply = Self::new(StatusCode::TOO_MANY_REQUESTS, "limited")
             .detail("This tunnel sends more requests than [tunnel] max_requests allows.");
-        reply.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        reply.headers.push((RETRY_AFTER, HeaderValue::from_static("1")));
         reply.recorded()
     }
 
@@ -232,7 +232,7 @@ impl Refusal {
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.clone_from(&self.headers);
+        headers.extend(self.headers.iter().cloned());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(CONTENT_LENGTH, length);

@@ -47,6 +47,8 @@ pub(super) struct Report {
     pub(super) certificate: Outcome,
     pub(super) users: Outcome,
     pub(super) policies: Outcome,
+    /// When the certificate that clients see ends, in seconds since 1970.
+    pub(super) certificate_ends: Option<f64>,
 }
 
 /// Keeps the parts of the current generation.
@@ -99,8 +101,12 @@ impl Loader {
         };
         let policies = loader.load_policies(clock::wall());
         let snapshot = loader.snapshot();
-        let report =
-            Report { certificate: Outcome::Replaced(Vec::new()), users: Outcome::Replaced(Vec::new()), policies };
+        let report = Report {
+            certificate: Outcome::Replaced(Vec::new()),
+            users: Outcome::Replaced(Vec::new()),
+            policies,
+            certificate_ends: services::not_after(&loader.chain),
+        };
         Ok((loader, snapshot, report))
     }
 
@@ -110,6 +116,7 @@ impl Loader {
             certificate: self.load_certificate(),
             users: self.load_users(),
             policies: self.load_policies(clock::wall()),
+            certificate_ends: services::not_after(&self.chain),
         };
         let changed = [&report.certificate, &report.users, &report.policies]
             .iter()
