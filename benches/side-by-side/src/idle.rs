@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use crate::load::{Client, Door};
+use crate::load::{Client, Door, Tunnels};
 use crate::process::pss;
 use crate::world::World;
 
 /// Until the last login's memory is back, and no timer of the negotiation runs.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// Samples of the line, the first at no tunnel.
+/// Tunnels that are there before the first sample.
+const BASE: usize = 16;
+
+/// Samples of the line after the first, which is at no tunnel more than [`BASE`].
 const STEPS: usize = 5;
 
 #[derive(Debug, Args)]
@@ -28,7 +30,7 @@ pub(crate) struct Idle {
 }
 
 /// What was found.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub(crate) struct Memory {
     pub(crate) tunnels: usize,
     /// Number of tunnels and PSS in bytes.
@@ -42,11 +44,10 @@ pub(crate) struct Memory {
 impl Idle {
     pub(crate) async fn run(&self, world: &World) -> Result<Memory> {
         // The first tunnels pay for tables, caches and the allocator's arenas of each thread.
-        let mut tunnels = Door::Tunnel80.tunnels(world, 16).await?;
-        for number in 0..16 {
+        let mut tunnels = Door::Tunnel80.tunnels(world, BASE).await?;
+        for number in 0..BASE {
             ask_once(&tunnels, world, number).await?;
         }
-        let base = 16;
         sleep(SETTLE).await;
         let mut samples = vec![(0, pss(self.pid)?)];
         for step in 1..=STEPS {
@@ -58,7 +59,7 @@ impl Idle {
             samples.push((count, pss(self.pid)?));
         }
         let per_tunnel = slope(&samples).context("two numbers of tunnels")?;
-        for number in base..base + self.tunnels {
+        for number in BASE..BASE + self.tunnels {
             ask_once(&tunnels, world, number).await?;
         }
         sleep(SETTLE).await;
@@ -68,7 +69,7 @@ impl Idle {
     }
 }
 
-async fn ask_once(tunnels: &crate::load::Tunnels, world: &World, number: usize) -> Result<()> {
+async fn ask_once(tunnels: &Tunnels, world: &World, number: usize) -> Result<()> {
     Client::new(tunnels.open(world, number).await?, world, "/small/42", 64).await?.ask().await
 }
 

@@ -71,10 +71,19 @@ enum Command {
     Report { file: PathBuf },
 }
 
-fn main() -> Result<ExitCode> {
+/// The exit code of trouble; 1 is a floor that is missed.
+const TROUBLE: u8 = 3;
+
+fn main() -> ExitCode {
     let cli = Cli::parse();
     // One thread each: the peer is measured against one shard, and the others share what is left.
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(cli.command))
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ended = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(run(cli.command)));
+    ended.unwrap_or_else(|error| {
+        // When even this cannot be written, the exit code still tells.
+        let _ = writeln!(std::io::stderr(), "side-by-side: {error:#}");
+        ExitCode::from(TROUBLE)
+    })
 }
 
 async fn run(command: Command) -> Result<ExitCode> {
@@ -96,7 +105,7 @@ async fn run(command: Command) -> Result<ExitCode> {
             let world = World::read(&folder)?;
             let mut holds = true;
             for who in [stall::Who::Application, stall::Who::Socket] {
-                let verdict = report::stalled(&stall.run(&world, who).await?);
+                let verdict = report::stalled(who, &stall.run(&world, who).await);
                 print(&verdict.text)?;
                 holds &= verdict.holds;
             }

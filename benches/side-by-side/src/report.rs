@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::idle::Memory;
 use crate::load::{Door, Round, Work};
-use crate::stall::Stalled;
+use crate::stall::{Stalled, Who};
 
 /// A limit that a merge must hold, and the one that the project wants.
 struct Bar {
@@ -118,7 +118,7 @@ fn table(work: Work, doors: &BTreeMap<Door, Vec<Round>>, verdict: &mut Verdict) 
                 if *door == Door::Plain { "-".to_owned() } else { format!("{:.2}", packets.median) },
             ],
         )?;
-        doubtful.extend(rounds.iter().filter_map(|round| doubt(round)));
+        doubtful.extend(rounds.iter().filter_map(doubt));
     }
     if let Some(rounds) = doors.get(&Door::Tunnel80) {
         let ratio = ratio(rounds, plain)?;
@@ -195,9 +195,13 @@ pub(crate) fn memory(memory: &Memory) -> Result<Verdict> {
     Ok(Verdict { text, holds })
 }
 
-/// The lines of a stalled download.
-pub(crate) fn stalled(stalled: &Stalled) -> Verdict {
-    let Stalled { who, bytes, wall_s, pss_before, pss_peak, complaints, .. } = stalled;
+/// The lines of a stalled download; one that broke off is no trouble of the run but a failure of the server.
+pub(crate) fn stalled(who: Who, ended: &Result<Stalled>) -> Verdict {
+    let stalled = match ended {
+        Ok(stalled) => stalled,
+        Err(error) => return Verdict { text: format!("stall of the {who:?}: FAIL: {error:#}\n"), holds: false },
+    };
+    let Stalled { bytes, wall_s, pss_before, pss_peak, complaints, .. } = stalled;
     let word = if complaints.is_empty() { "PASS" } else { "FAIL" };
     let growth = pss_peak.saturating_sub(*pss_before) >> 10;
     let mut text =
@@ -270,6 +274,12 @@ mod tests {
         assert!(rounds(&lines(&[plain.clone(), tunnel])).unwrap().text.contains("DOUBT"));
         let tunnel = Round { duplicate_bytes: 1, ..round(Door::Tunnel80, Work::Bulk, 1.0) };
         assert!(rounds(&lines(&[plain, tunnel])).unwrap().text.contains("sent twice"));
+    }
+
+    #[test]
+    fn a_download_that_broke_off_fails() {
+        let verdict = stalled(Who::Socket, &Err(anyhow::anyhow!("no end")));
+        assert_eq!(verdict, Verdict { text: "stall of the Socket: FAIL: no end\n".to_owned(), holds: false });
     }
 
     #[test]

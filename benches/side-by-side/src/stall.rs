@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
-use serde::{Deserialize, Serialize};
 use tokio::time::{interval, sleep, timeout};
 
 use crate::clock;
@@ -36,8 +35,7 @@ pub(crate) struct Stall {
 }
 
 /// Who stops reading.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Who {
     /// The application: the inner window closes.
     Application,
@@ -46,9 +44,8 @@ pub(crate) enum Who {
 }
 
 /// How it went.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub(crate) struct Stalled {
-    pub(crate) who: Who,
     pub(crate) bytes: u64,
     pub(crate) wall_s: f64,
     pub(crate) pss_before: u64,
@@ -122,7 +119,6 @@ impl Stall {
         let counters = tunnels.counters();
         ensure!(paused.get() && wall > pause, "the pause did not happen");
         let mut stalled = Stalled {
-            who,
             bytes: got,
             wall_s: wall.as_secs_f64(),
             pss_before,
@@ -161,7 +157,6 @@ mod tests {
 
     fn good() -> Stalled {
         Stalled {
-            who: Who::Application,
             bytes: 100,
             wall_s: 21.0,
             pss_before: 1 << 20,

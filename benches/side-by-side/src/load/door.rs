@@ -118,6 +118,8 @@ async fn connect(world: &World) -> Result<Tunnel> {
 async fn resolve(tunnel: &Tunnel, world: &World) -> Result<Ipv4Addr> {
     match tunnel.resolve(&world.host).await? {
         Resolved::Addresses(addresses) => addresses.first().copied().context("an answer without an address"),
-        other => bail!("{} has no address: {other:?}", world.host),
+        other @ (Resolved::NoData | Resolved::NxDomain | Resolved::Refused | Resolved::Failed(_)) => {
+            bail!("{} has no address: {other:?}", world.host)
+        }
     }
 }

@@ -47,7 +47,8 @@ pub(crate) fn roots(folder: &Path) -> Result<RootCertStore> {
     Ok(roots)
 }
 
-fn private(file: &Path, text: &str) -> Result<()> {
+/// Readable by its owner alone.
+pub(super) fn private(file: &Path, text: &str) -> Result<()> {
     fs::write(file, text)?;
     Ok(fs::set_permissions(file, fs::Permissions::from_mode(0o600))?)
 }
