@@ -92,6 +92,7 @@ impl Connection {
             return Err(Refusal::pre_limited());
         }
         let snapshot = self.proxy.snapshots.load_full();
+        self.proxy.upstream.keep(snapshot.generation, snapshot.targets.values());
         judging.bundle.clone_from(&snapshot.bundle);
         let canonical = self.read(request, verdict, judging)?;
         let bundle = snapshot.bundle.as_ref().ok_or_else(Refusal::closed)?;

@@ -100,7 +100,7 @@ impl Connections {
         let mut too_old = pin!(tokio::time::sleep(self.shared.max_session));
         let mut sum = pin!(tokio::time::sleep(Duration::ZERO));
         let mut sum_due = false;
-        driver.set_visible(self.shared.visible(session.login()));
+        self.look_again(driver, session);
         loop {
             tokio::select! {
                 step = driver.next() => match step {
@@ -125,10 +125,7 @@ impl Connections {
                     self.shared.pre_limited(session, caller.take_pre_limited());
                     sum_due = false;
                 }
-                Ok(()) = generations.changed() => match self.still_known(session) {
-                    Some(login) => driver.set_visible(self.shared.visible(&login)),
-                    None => session.end(Why::Disabled),
-                },
+                Ok(()) = generations.changed() => self.look_again(driver, session),
                 () = &mut too_old => session.end(Why::TooOld),
                 why = &mut why_ended => {
                     if why == Why::Drain {
@@ -143,9 +140,15 @@ impl Connections {
         }
     }
 
-    /// The login under the current generation; `None` when the person is disabled or gone.
-    fn still_known(&self, session: &Session) -> Option<crate::identity::Identity> {
-        authn::renew(session.login(), &self.shared.snapshots.load().users)
+    /// What the current generation means for a session: its person may be gone, its hosts may be others.
+    fn look_again(&self, driver: &mut Driver, session: &Session) {
+        if self.shared.is_draining() {
+            session.end(Why::Drain);
+        }
+        match authn::renew(session.login(), &self.shared.snapshots.load().users) {
+            Some(login) => driver.set_visible(self.shared.visible(&login)),
+            None => session.end(Why::Disabled),
+        }
     }
 
     /// Drain: open requests may finish, new streams are refused by dropping them.

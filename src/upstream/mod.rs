@@ -6,7 +6,7 @@
 mod connect;
 mod target;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -106,6 +106,8 @@ pub enum BodyError {
 #[derive(Default)]
 pub struct Upstream {
     clients: Mutex<HashMap<u64, Client<Connector, RequestBody>>>,
+    /// The generation of targets that `clients` was last compared with.
+    generation: AtomicU64,
 }
 
 impl Upstream {
@@ -138,9 +140,13 @@ impl Upstream {
         clients.entry(target.id()).or_insert_with(|| client(target)).clone()
     }
 
-    /// Closes the idle connections to targets that are no longer in use.
-    pub fn retain(&self, in_use: impl Fn(u64) -> bool) {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| in_use(*id));
+    /// Once for each generation: closes the idle connections to targets that are no longer in use.
+    pub fn keep<'a>(&self, generation: u64, targets: impl Iterator<Item = &'a Arc<Target>>) {
+        if self.generation.swap(generation, Ordering::Relaxed) == generation {
+            return;
+        }
+        let in_use: HashSet<u64> = targets.map(|target| target.id()).collect();
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| in_use.contains(id));
     }
 }
 
