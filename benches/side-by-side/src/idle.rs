@@ -35,7 +35,7 @@ pub(crate) struct Memory {
     pub(crate) tunnels: usize,
     /// Number of tunnels and PSS in bytes.
     pub(crate) samples: Vec<(usize, u64)>,
-    /// Bytes per tunnel, least squares over the samples.
+    /// Bytes per tunnel, least squares over the samples but the first.
     pub(crate) per_tunnel: f64,
     /// The same when every tunnel has made one request and closed its stream.
     pub(crate) per_used_tunnel: f64,
@@ -58,13 +58,14 @@ impl Idle {
             sleep(SETTLE).await;
             samples.push((count, pss(self.pid)?));
         }
-        let per_tunnel = slope(&samples).context("two numbers of tunnels")?;
+        // The first of them fill what the allocator had left.
+        let per_tunnel = slope(samples.get(1..).unwrap_or_default()).context("two numbers of tunnels")?;
         for number in BASE..BASE + self.tunnels {
             ask_once(&tunnels, world, number).await?;
         }
         sleep(SETTLE).await;
-        let first = samples.first().map_or(0, |&(_, bytes)| bytes);
-        let per_used_tunnel = (pss(self.pid)? as f64 - first as f64) / self.tunnels as f64;
+        let unused = samples.last().map_or(0, |&(_, bytes)| bytes);
+        let per_used_tunnel = per_tunnel + (pss(self.pid)? as f64 - unused as f64) / self.tunnels as f64;
         Ok(Memory { tunnels: self.tunnels, samples, per_tunnel, per_used_tunnel })
     }
 }

@@ -136,10 +136,6 @@ address = "{admin}"
 }
 
 fn add_user(world: &World, wicketgate: &Path) -> Result<()> {
-    // Both stand before the first user, as where a secret store brings the key.
-    for (name, text) in [("users.key", "5a".repeat(32)), ("users.toml", String::new())] {
-        pki::private(&world.folder.join(name), &text)?;
-    }
     let mut child = Command::new(wicketgate)
         .args(["user", "add", &world.user, "--groups", policies::GROUP, "--config"])
         .arg(world.folder.join("wicketgate.toml"))

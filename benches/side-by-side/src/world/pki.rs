@@ -47,8 +47,7 @@ pub(crate) fn roots(folder: &Path) -> Result<RootCertStore> {
     Ok(roots)
 }
 
-/// Readable by its owner alone.
-pub(super) fn private(file: &Path, text: &str) -> Result<()> {
+fn private(file: &Path, text: &str) -> Result<()> {
     fs::write(file, text)?;
     Ok(fs::set_permissions(file, fs::Permissions::from_mode(0o600))?)
 }
