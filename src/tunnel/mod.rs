@@ -340,6 +340,11 @@ impl Tunnel {
         self.stack.counters()
     }
 
+    /// How many bytes wait to be read from a stream; 0 when a read has another answer than bytes.
+    pub fn poll_readable(&mut self, stream: StreamId, cx: &mut Context<'_>) -> Poll<usize> {
+        self.stack.poll_readable(stream, cx)
+    }
+
     /// Reads from a stream; 0 is its end.
     pub fn poll_read(
         &mut self,
