@@ -85,6 +85,8 @@ pub struct Link {
     lcp: Lcp,
     phase: Phase,
     login: Login,
+    /// The crypto binding is valid, perhaps before the login is accepted.
+    bound: bool,
     /// Why the link is about to end.
     ending: Option<End>,
     identifications: u8,
@@ -114,6 +116,7 @@ impl Link {
             seed,
             phase: Phase::Dead,
             login: Login::Awaited,
+            bound: false,
             ending: None,
             identifications: 0,
             out: Outbox::default(),
@@ -184,7 +187,10 @@ impl Link {
 
     /// The crypto binding is valid (MS-SSTP 3.3.5.2.3). From here on the client must not negotiate LCP again: an SSTP
     /// session has one Call Connected, so a second login could not be bound.
+    ///
+    /// An EAP client may say Call Connected before it confirms our Success; the binding then holds from its acceptance.
     pub fn set_bound(&mut self, now: Instant) {
+        self.bound = true;
         if self.login != Login::Accepted {
             return;
         }
@@ -435,7 +441,7 @@ impl Link {
     fn enter_network(&mut self, now: Instant) {
         self.phase = match std::mem::replace(&mut self.phase, Phase::Establish) {
             Phase::Authenticate(exchange) => {
-                self.login = Login::Accepted;
+                self.login = if self.bound { Login::Bound } else { Login::Accepted };
                 let ipcp = Ipcp::open(&self.config, self.seed.ipcp_id(), now, &mut self.out);
                 self.tell(Event::Authenticated);
                 Phase::Network { exchange, ipcp, until: now + NETWORK_DEADLINE }
