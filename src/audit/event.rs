@@ -86,7 +86,8 @@ pub struct LoginRefused<'a> {
     pub user: &'a [u8],
     /// The method, once agreed.
     pub method: Option<Method>,
-    /// A stable word: `credentials`, `disabled`, `locked`, `binding`, `timeout`.
+    /// A stable word: `credentials`, `disabled`, `locked`; and for a proof that is right `binding`, `timeout`, `abandoned`,
+    /// `full`.
     pub reason: &'a str,
     /// `SSTPCORRELATIONID`.
     pub correlation: Option<&'a str>,

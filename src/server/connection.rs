@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::login;
+use super::login::{self, NotLoggedIn, Over, Refused};
 use super::shared::Shared;
 use crate::identity::SessionId;
 use crate::identity::authn;
@@ -69,7 +69,7 @@ impl Connections {
         let tunnel = Tunnel::new(Arc::clone(&self.shared.tunnel), certificate.hashes(), seeds, clock::now());
         let mut driver = Driver::new(tcp, tls, tunnel, &opened);
 
-        match Box::pin(login::log_in(&self.shared, &mut driver, id, peer, correlation_id.as_deref())).await {
+        match Box::pin(login::log_in(&self.shared, &mut driver, id, peer)).await {
             Ok(login) => {
                 drop(admission);
                 let session = Arc::new(Session::new(login.identity, correlation_id, login.device, clock::now()));
@@ -82,11 +82,23 @@ impl Connections {
                     }
                     Err(full) => {
                         tracing::warn!(%full, "refused");
+                        let (name, method) = (session.login().subject().as_str(), session.login().tunnel().method);
+                        let refused = Refused { name: name.into(), method, reason: full.into() };
+                        self.shared.login_refused(peer, session.correlation_id(), &refused);
                         self.farewell(&mut driver).await;
                     }
                 }
             }
-            Err(ended) => self.shared.login_refused(peer, &ended),
+            Err(NotLoggedIn { over, refused }) => {
+                match &refused {
+                    Some(refused) => self.shared.login_refused(peer, correlation_id.as_deref(), refused),
+                    None => self.shared.not_logged_in(&over),
+                }
+                match over {
+                    Over::Tunnel(_) => {}
+                    Over::Late | Over::Revoked => self.farewell(&mut driver).await,
+                }
+            }
         }
         driver.finish().await;
     }

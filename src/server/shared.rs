@@ -2,14 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::connection::Gone;
-use super::login::NotLoggedIn;
+use super::login::{Over, Refused};
 use crate::audit::{self, Audit};
 use crate::clock;
-use crate::identity::authn::Backoff;
+use crate::identity::authn::{Backoff, Proven};
 use crate::identity::{Binding, Identity};
 use crate::limits::{PreLimit, Quota};
 use crate::netstack::{Host, Visible};
@@ -121,23 +121,30 @@ impl Shared {
         }));
     }
 
-    /// A connection that ended before anybody was known.
-    pub(super) fn login_refused(&self, peer: SocketAddr, why: &NotLoggedIn) {
-        let NotLoggedIn { ended, refused, correlation } = why;
-        let Some(refused) = refused else {
-            tracing::info!(layer = "ppp", "refused: {ended}");
-            metrics::counter!(telemetry::CONNECTIONS_REFUSED, "layer" => "ppp", "reason" => ended.word()).increment(1);
-            return;
-        };
+    /// A login is bound to its connection and has its address: from here on its person is known at this source.
+    pub(super) fn login_completed(&self, proven: &Proven) {
+        let mut backoff = self.backoff.lock().unwrap_or_else(PoisonError::into_inner);
+        proven.completed(&mut backoff, clock::now());
+    }
+
+    /// A connection that ended before anybody gave a proof.
+    pub(super) fn not_logged_in(&self, over: &Over) {
+        tracing::info!(layer = "ppp", "refused: {over}");
+        metrics::counter!(telemetry::CONNECTIONS_REFUSED, "layer" => "ppp", "reason" => over.word()).increment(1);
+    }
+
+    /// Somebody gave a proof and did not get a session.
+    pub(super) fn login_refused(&self, peer: SocketAddr, correlation: Option<&str>, refused: &Refused) {
         let method = refused.method.as_str();
-        tracing::info!(layer = "login", name = %refused.name.escape_ascii(), method, "refused: {}", refused.reason);
+        let name = refused.name.escape_ascii().to_string();
+        tracing::info!(layer = "login", name = name.as_str(), method, "refused: {}", refused.reason);
         metrics::counter!(telemetry::LOGINS, "method" => method, "result" => "refused").increment(1);
         self.record(&audit::Event::LoginRefused(audit::LoginRefused {
             source: peer,
             user: &refused.name,
             method: Some(refused.method),
-            reason: refused.word(),
-            correlation: correlation.as_deref(),
+            reason: refused.reason.word(),
+            correlation,
         }));
     }
 

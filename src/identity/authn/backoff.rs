@@ -120,7 +120,7 @@ impl Backoff {
         self.of_source.entry(source, now).add(FREE_OF_SOURCE, now);
     }
 
-    /// The attempt was judged, and its proof was right.
+    /// The attempt was judged, its proof was right, and the login is complete.
     ///
     /// The source's own count stays: with an account of their own, a guesser could otherwise reset it at will.
     pub fn succeeded(&mut self, user: &[u8], source: IpAddr, now: Instant) {
