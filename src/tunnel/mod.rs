@@ -226,6 +226,12 @@ impl Tunnel {
     /// Ends the session: Call Disconnect, and a short wait for its answer.
     pub fn close(&mut self, now: Instant) {
         self.sstp.close(now);
+        self.stack.clear();
+    }
+
+    /// Whether packets of the inner network may pass.
+    fn carries(&self) -> bool {
+        self.sstp.data_open() && self.link.is_network_up()
     }
 
     /// Carries what one machine says to the machine that must hear it, or to our owner.
@@ -250,7 +256,7 @@ impl Tunnel {
         }
         // Behind the frames: a farewell must not overtake what PPP says before it.
         out.append_with(|bytes| self.sstp.poll_transmit(bytes));
-        if !(self.sstp.data_open() && self.link.is_network_up()) {
+        if !self.carries() {
             return true;
         }
         self.stack.poll_transmit(now, out)
@@ -310,11 +316,14 @@ impl Tunnel {
                     self.progress = Progress::Bound(binding);
                 }
             }
-            sstp::Event::Disconnecting { .. } => {}
-            sstp::Event::Finished(end) => match self.link_end.take() {
-                Some(link) => self.end(End::Link(link)),
-                None => self.end(End::Call(end)),
-            },
+            sstp::Event::Disconnecting { .. } => self.stack.clear(),
+            sstp::Event::Finished(end) => {
+                self.stack.clear();
+                match self.link_end.take() {
+                    Some(link) => self.end(End::Link(link)),
+                    None => self.end(End::Call(end)),
+                }
+            }
         }
     }
 
@@ -332,7 +341,9 @@ impl Tunnel {
 
     /// When [`Tunnel::handle_timeout`] or [`Tunnel::poll_transmit`] has something to do, and why.
     pub fn poll_timeout(&self, now: Instant) -> Option<(Instant, &'static str)> {
-        [self.sstp.poll_timeout(), self.link.poll_timeout(), self.stack.poll_timeout(now)].into_iter().flatten().min()
+        // What the stack waits to send cannot leave now, and its timers would fire for nothing.
+        let stack = self.carries().then(|| self.stack.poll_timeout(now)).flatten();
+        [self.sstp.poll_timeout(), self.link.poll_timeout(), stack].into_iter().flatten().min()
     }
 
     /// What the inner network counted.
@@ -370,3 +381,6 @@ impl Tunnel {
         self.stack.release(stream, now);
     }
 }
+
+#[cfg(test)]
+mod tests;
