@@ -444,6 +444,10 @@ impl Stack {
     }
 
     fn handle_query(&mut self, peer_port: u16, query: &[u8], out: &mut impl PacketSink) {
+        if !self.overdraft.would_admit(dns::LARGEST_ANSWER, out) {
+            self.counters.answers_dropped += 1;
+            return;
+        }
         let zone = Zone { suffix: &self.config.suffix, hosts: &self.visible.hosts };
         let mut answer = [0; dns::LARGEST_ANSWER];
         let Some(len) = dns::answer(query, zone, &mut answer) else {
@@ -457,6 +461,10 @@ impl Stack {
     }
 
     fn handle_dhcp(&mut self, message: &[u8], out: &mut impl PacketSink) {
+        if !self.overdraft.would_admit(dhcp::LARGEST_ANSWER, out) {
+            self.counters.answers_dropped += 1;
+            return;
+        }
         let mut answer = [0; dhcp::LARGEST_ANSWER];
         let Some(len) = dhcp::answer(message, &self.config, &mut answer) else {
             return self.counters.count(Dropped::Unserved);
