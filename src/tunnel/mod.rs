@@ -249,7 +249,10 @@ impl Tunnel {
 
     /// Appends what is to be sent, as far as `out` has room. True: there is nothing left to send.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Outgoing) -> bool {
-        while let Some(frame) = self.link.poll_transmit() {
+        // While the socket is full PPP's answers stay in its own queue, which loses the newest when it is full.
+        while !out.is_blocked()
+            && let Some(frame) = self.link.poll_transmit()
+        {
             if let Some(header) = self.sstp.frame_header(&frame) {
                 out.frame(header, &frame);
             }
@@ -257,9 +260,9 @@ impl Tunnel {
         // Behind the frames: a farewell must not overtake what PPP says before it.
         out.append_with(|bytes| self.sstp.poll_transmit(bytes));
         if !self.carries() {
-            return true;
+            return !out.is_blocked();
         }
-        self.stack.poll_transmit(now, out)
+        self.stack.poll_transmit(now, out) && !out.is_blocked()
     }
 
     /// The next event.

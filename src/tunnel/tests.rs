@@ -183,3 +183,19 @@ fn a_tunnel_that_closes_lets_go_of_its_streams_at_once() {
         assert!(timeout.is_none_or(|(deadline, _)| deadline - bench.now >= Duration::from_secs(1)), "{timeout:?}");
     }
 }
+
+#[test]
+fn answers_of_ppp_do_not_pile_up_in_front_of_a_full_socket() {
+    let mut bench = Bench::up();
+    bench.out.set_blocked(true);
+    let mut sent = Vec::new();
+    for _ in 0..1000 {
+        bench.frame(&format!("C021 09 01 0400 00000000 {}", "00".repeat(1024 - 8))); // Echo-Request
+        sent.extend(bench.sent());
+    }
+    assert_eq!(sent.len(), 0);
+    bench.out.set_blocked(false);
+    let sent = bench.sent().len();
+    assert!((1000..64 * 1024).contains(&sent), "{sent}");
+    assert!(bench.tunnel.poll_transmit(bench.now, &mut bench.out));
+}
