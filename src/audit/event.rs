@@ -19,6 +19,8 @@ pub enum Event<'a> {
     TunnelDown(TunnelDown<'a>),
     /// A login failed.
     LoginRefused(LoginRefused<'a>),
+    /// More logins failed than have a record of their own.
+    LoginsRefused(LoginsRefused<'a>),
     /// A request was judged.
     Decision(Decision<'a>),
     /// A forwarded request is over.
@@ -91,6 +93,15 @@ pub struct LoginRefused<'a> {
     pub reason: &'a str,
     /// `SSTPCORRELATIONID`.
     pub correlation: Option<&'a str>,
+}
+
+/// See [`Event::LoginsRefused`]: one record a second for each reason.
+#[derive(Clone, Copy, Debug)]
+pub struct LoginsRefused<'a> {
+    /// The word that [`LoginRefused`] has.
+    pub reason: &'a str,
+    /// How many logins.
+    pub count: u64,
 }
 
 /// The end of a judgement.

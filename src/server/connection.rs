@@ -1,13 +1,13 @@
 //! The life of one connection, on one screen: listener, tunnel, login, streams, end.
 
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tracing::Instrument as _;
 
 use super::login::{self, NotLoggedIn, Over, Refused};
@@ -57,7 +57,7 @@ impl Serve for Connections {
                 let span = tracing::info_span!("session", %id, %peer, correlation);
                 self.serve_tunnel(established, id, peer, admission).instrument(span).await;
             }
-            Err(refused) => establish::report(peer, &refused),
+            Err(refused) => self.shared.not_established(peer, &refused),
         }
     }
 }
@@ -140,13 +140,16 @@ impl Connections {
                 Ok(()) = generations.changed() => self.look_again(driver, session),
                 () = &mut too_old => session.end(Why::TooOld),
                 why = &mut why_ended => {
-                    if why == Why::Drain {
-                        self.let_finish(driver, &mut streams).await;
-                    }
+                    let gone = match why {
+                        Why::Drain => self.let_finish(driver, session, &mut streams, too_old.as_mut()).await,
+                        Why::Killed | Why::Replaced | Why::Disabled | Why::TooOld => Gone::Session(why),
+                    };
                     // Streams first: what they carry must not outlive the decision to end the session.
                     drop(streams);
-                    self.farewell(driver).await;
-                    return Gone::Session(why);
+                    if let Gone::Session(_) = gone {
+                        self.farewell(driver).await;
+                    }
+                    return gone;
                 }
             }
         }
@@ -163,17 +166,30 @@ impl Connections {
         }
     }
 
-    /// Drain: open requests may finish, new streams are refused by dropping them.
-    async fn let_finish(&self, driver: &mut Driver, streams: &mut JoinSet<Result<(), crate::proxy::Error>>) {
-        let finish = async {
-            while !streams.is_empty() {
-                tokio::select! {
-                    step = driver.next() => if let Step::Ended(_) = step { return },
-                    Some(served) = streams.join_next() => report(served),
-                }
+    /// Drain: open requests may finish, new streams are refused by dropping them. Whoever is killed or loses access
+    /// meanwhile is cut at once, as at any other time.
+    async fn let_finish(
+        &self,
+        driver: &mut Driver,
+        session: &Session,
+        streams: &mut JoinSet<Result<(), crate::proxy::Error>>,
+        mut too_old: Pin<&mut Sleep>,
+    ) -> Gone {
+        let mut generations = self.shared.snapshots.generations();
+        let mut grace = pin!(tokio::time::sleep(self.shared.grace));
+        let mut cut = pin!(session.ended_at_once());
+        self.look_again(driver, session);
+        while !streams.is_empty() {
+            tokio::select! {
+                why = &mut cut => return Gone::Session(why),
+                () = &mut too_old => return Gone::Session(Why::TooOld),
+                () = &mut grace => break,
+                Ok(()) = generations.changed() => self.look_again(driver, session),
+                step = driver.next() => if let Step::Ended(ended) = step { return Gone::Tunnel(ended) },
+                Some(served) = streams.join_next() => report(served),
             }
-        };
-        drop(tokio::time::timeout(self.shared.grace, finish).await);
+        }
+        Gone::Session(Why::Drain)
     }
 
     /// Says goodbye (Call Disconnect) and waits a little for the answer.

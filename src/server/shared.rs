@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use super::connection::Gone;
 use super::login::{Over, Refused};
+use super::refusals::Refusals;
 use crate::audit::{self, Audit};
 use crate::clock;
 use crate::identity::authn::{Backoff, Proven};
 use crate::identity::{Binding, Identity};
 use crate::limits::{PreLimit, Quota};
+use crate::listener::{Ceiling, establish};
 use crate::netstack::{Host, Visible};
 use crate::policy::{self, Evidence};
 use crate::snapshot::Snapshots;
@@ -29,6 +31,9 @@ pub(super) struct Shared {
     pub(super) audit: Arc<Audit>,
     pub(super) tunnel: Arc<tunnel::Config>,
     pub(super) backoff: Mutex<Backoff>,
+    pub(super) refusals: Mutex<Refusals>,
+    /// Of connections that did not get as far as a login.
+    pub(super) lines: Mutex<Ceiling>,
     pub(super) max_session: Duration,
     pub(super) max_requests: Quota,
     /// How long open requests may go on when the server drains.
@@ -127,25 +132,53 @@ impl Shared {
         proven.completed(&mut backoff, clock::now());
     }
 
+    /// A connection that was no tunnel.
+    pub(super) fn not_established(&self, peer: SocketAddr, refused: &establish::Refused) {
+        establish::report(peer, refused, self.has_line());
+    }
+
+    /// Whether one more connection without a login gets a line in the log.
+    fn has_line(&self) -> bool {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).admit(clock::now())
+    }
+
     /// A connection that ended before anybody gave a proof.
     pub(super) fn not_logged_in(&self, over: &Over) {
-        tracing::info!(layer = "ppp", "refused: {over}");
+        if self.has_line() {
+            tracing::info!(layer = "ppp", "refused: {over}");
+        } else {
+            tracing::debug!(layer = "ppp", "refused: {over}");
+        }
         metrics::counter!(telemetry::CONNECTIONS_REFUSED, "layer" => "ppp", "reason" => over.word()).increment(1);
     }
 
     /// Somebody gave a proof and did not get a session.
     pub(super) fn login_refused(&self, peer: SocketAddr, correlation: Option<&str>, refused: &Refused) {
-        let method = refused.method.as_str();
-        let name = refused.name.escape_ascii().to_string();
-        tracing::info!(layer = "login", name = name.as_str(), method, "refused: {}", refused.reason);
-        metrics::counter!(telemetry::LOGINS, "method" => method, "result" => "refused").increment(1);
+        let Refused { name, method, reason } = refused;
+        metrics::counter!(telemetry::LOGINS, "method" => method.as_str(), "result" => "refused").increment(1);
+        let text = name.escape_ascii().to_string();
+        let singly = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).singly(reason.word(), clock::now());
+        if !singly {
+            tracing::debug!(layer = "login", name = text.as_str(), method = method.as_str(), "refused: {reason}");
+            return;
+        }
+        tracing::info!(layer = "login", name = text.as_str(), method = method.as_str(), "refused: {reason}");
         self.record(&audit::Event::LoginRefused(audit::LoginRefused {
             source: peer,
-            user: &refused.name,
-            method: Some(refused.method),
-            reason: refused.reason.word(),
+            user: name,
+            method: Some(*method),
+            reason: reason.word(),
             correlation,
         }));
+    }
+
+    /// Records the sums of the refused logins that have no record of their own.
+    pub(super) fn sum_refusals(&self) {
+        let sums = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).take_sums();
+        for (reason, count) in sums {
+            tracing::info!(layer = "login", reason, count, "refused without a line each");
+            self.record(&audit::Event::LoginsRefused(audit::LoginsRefused { reason, count }));
+        }
     }
 
     /// The sum of what the pre-limit refused.
