@@ -32,7 +32,7 @@ const REST: Duration = Duration::from_millis(100);
 pub struct Config {
     /// Connections that have not logged in.
     pub max_unauthenticated: usize,
-    /// The same, from one address (IPv6: from one /64).
+    /// The same, from one address (IPv6: from one /64, and eight times as many from one /48).
     pub max_unauthenticated_per_source: usize,
 }
 
