@@ -67,7 +67,7 @@ pub struct TunnelDown<'a> {
     pub user: &'a str,
     /// The outer peer.
     pub source: SocketAddr,
-    /// A stable word: `client`, `lost`, `revoked`, `killed`, `superseded`, `max-session`, `drain`.
+    /// A stable word: `client`, `lost`, `revoked`, `killed`, `superseded`, `max-session`, `drain`, `aborted`.
     pub reason: &'a str,
     /// How long it lived.
     pub lasted: Duration,

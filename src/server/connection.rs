@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -48,7 +48,8 @@ impl Serve for Connections {
         let Accepted { socket, peer, admission } = accepted;
         let _open = Counted::new(telemetry::CONNECTIONS);
         let certificate = Arc::clone(&self.shared.snapshots.load().certificate);
-        let full = self.shared.is_draining() || self.shared.registry.is_full();
+        let logging_in = self.shared.logging_in.load(Ordering::Relaxed);
+        let full = self.shared.is_draining() || self.shared.registry.is_crowded(logging_in);
         // In a box of its own, so that a tunnel of many hours does not carry the size of its handshake.
         match Box::pin(establish::establish(socket, certificate, full, clock::wall())).await {
             Ok(established) => {
@@ -69,15 +70,18 @@ impl Connections {
         let tunnel = Tunnel::new(Arc::clone(&self.shared.tunnel), certificate.hashes(), seeds, clock::now());
         let mut driver = Driver::new(tcp, tls, tunnel, &opened);
 
-        match Box::pin(login::log_in(&self.shared, &mut driver, id, peer)).await {
+        let logging_in = LoggingIn::new(&self.shared.logging_in);
+        let login = Box::pin(login::log_in(&self.shared, &mut driver, id, peer)).await;
+        drop(logging_in);
+        match login {
             Ok(login) => {
-                drop(admission);
                 let session = Arc::new(Session::new(login.identity, correlation_id, login.device, clock::now()));
                 match self.shared.registry.register(&session) {
                     Ok(registration) => {
+                        drop(admission);
                         self.shared.tunnel_up(&session);
-                        let ended = self.serve_streams(&mut driver, &session).await;
-                        self.shared.tunnel_down(&session, &ended, &driver);
+                        let live = Live { shared: &self.shared, session: &session, driver: &mut driver, gone: None };
+                        self.serve_live(live).await;
                         drop(registration);
                     }
                     Err(full) => {
@@ -101,6 +105,10 @@ impl Connections {
             }
         }
         driver.finish().await;
+    }
+
+    async fn serve_live(&self, mut live: Live<'_>) {
+        live.gone = Some(self.serve_streams(live.driver, live.session).await);
     }
 
     /// Serves the streams of a session until the tunnel, its person or its time ends.
@@ -197,6 +205,37 @@ impl Connections {
         driver.close();
         let answered = async { while !matches!(driver.next().await, Step::Ended(_)) {} };
         drop(tokio::time::timeout(FAREWELL, answered).await);
+    }
+}
+
+/// A session from its first record to its last, which is written whatever becomes of the task.
+struct Live<'a> {
+    shared: &'a Shared,
+    session: &'a Arc<Session>,
+    driver: &'a mut Driver,
+    /// How it ended, once it did.
+    gone: Option<Gone>,
+}
+
+impl Drop for Live<'_> {
+    fn drop(&mut self) {
+        self.shared.tunnel_down(self.session, self.gone.as_ref(), self.driver);
+    }
+}
+
+/// One of the tunnels whose login goes on, until it is dropped.
+struct LoggingIn<'a>(&'a AtomicUsize);
+
+impl<'a> LoggingIn<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for LoggingIn<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

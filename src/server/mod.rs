@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -217,6 +217,7 @@ fn shared(config: &Config, snapshots: Snapshots, audit: Audit) -> anyhow::Result
         },
         grace: GRACE,
         draining: AtomicBool::new(false),
+        logging_in: AtomicUsize::new(0),
     })
 }
 

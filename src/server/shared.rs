@@ -1,7 +1,7 @@
 //! What all connections of the process share, and what is recorded of their lives.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ pub(super) struct Shared {
     /// How long open requests may go on when the server drains.
     pub(super) grace: Duration,
     pub(super) draining: AtomicBool,
+    /// Tunnels whose login goes on.
+    pub(super) logging_in: AtomicUsize,
 }
 
 impl Shared {
@@ -89,11 +91,15 @@ impl Shared {
         }));
     }
 
-    pub(super) fn tunnel_down(&self, session: &Session, gone: &Gone, driver: &Driver) {
+    /// `gone` is `None` when the task of the session was aborted or panicked.
+    pub(super) fn tunnel_down(&self, session: &Session, gone: Option<&Gone>, driver: &Driver) {
         let (reason, detail) = match gone {
-            Gone::Session(why) => (why.word(), why.to_string()),
-            Gone::Tunnel(ended @ Ended::Machine(_)) => ("client", ended.to_string()),
-            Gone::Tunnel(ended @ (Ended::Closed | Ended::Socket(_) | Ended::Tls(_))) => ("lost", ended.to_string()),
+            Some(Gone::Session(why)) => (why.word(), why.to_string()),
+            Some(Gone::Tunnel(ended @ Ended::Machine(_))) => ("client", ended.to_string()),
+            Some(Gone::Tunnel(ended @ (Ended::Closed | Ended::Socket(_) | Ended::Tls(_)))) => {
+                ("lost", ended.to_string())
+            }
+            None => ("aborted", "cut off in the middle".to_owned()),
         };
         let counters = driver.counters();
         let (received, sent) = driver.bytes();

@@ -19,6 +19,9 @@ pub struct Limits {
     pub max_sessions_per_user: usize,
 }
 
+/// How many logins a full server hears: of persons who come back and replace their session.
+const RETURNING: usize = 64;
+
 /// Why we end a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
@@ -226,6 +229,12 @@ impl Registry {
         self.sessions().len() >= self.limits.max_sessions
     }
 
+    /// Whether, with so many tunnels whose login goes on, it is not worth to ask who comes. A server that is just full
+    /// still asks, because whoever comes may replace a session of their own.
+    pub fn is_crowded(&self, logging_in: usize) -> bool {
+        self.sessions().len().saturating_add(logging_in) >= self.limits.max_sessions.saturating_add(RETURNING)
+    }
+
     /// The live sessions without those that were replaced, oldest first.
     pub fn list(&self) -> Vec<Arc<Session>> {
         let live = |session: &&Arc<Session>| session.ending() != Some(Why::Replaced);
@@ -305,6 +314,15 @@ mod tests {
         assert_eq!(sessions[3].ending(), None, "who is refused replaces nobody");
         places.drain(..2);
         assert!(registry.register(&session("alice", 5)).is_ok());
+    }
+
+    #[test]
+    fn a_full_server_hears_a_few_logins_more() {
+        let registry = registry();
+        let sessions = ["alice", "bob", "carol"].map(|name| session(name, 1 + u64::from(name.as_bytes()[0])));
+        let _places = sessions.each_ref().map(|session| registry.register(session).ok().expect("a place"));
+        assert!(registry.is_full() && !registry.is_crowded(0) && !registry.is_crowded(63));
+        assert!(registry.is_crowded(64));
     }
 
     #[test]
