@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use super::event::{
-    Alarm, AuditLost, Decision, End, Event, LoginRefused, PolicyLoadFailed, PolicyLoaded, PreLimited, Reloaded,
-    Request, TunnelDown, TunnelUp, UsersReloaded,
+    Alarm, AuditLost, Decision, End, Event, LoginRefused, LoginsRefused, PolicyLoadFailed, PolicyLoaded, PreLimited,
+    Reloaded, Request, TunnelDown, TunnelUp, UsersReloaded,
 };
 use super::line::Line;
 use super::{MAX_LINE, Rfc3339};
@@ -40,6 +40,7 @@ impl Event<'_> {
             Self::TunnelUp(event) => event.write(line),
             Self::TunnelDown(event) => event.write(line),
             Self::LoginRefused(event) => event.write(line),
+            Self::LoginsRefused(event) => event.write(line),
             Self::Decision(event) => event.write(line),
             Self::End(event) => event.write(line),
             Self::PreLimited(event) => event.write(line),
@@ -97,6 +98,14 @@ impl LoginRefused<'_> {
         optional(line, "method", self.method.map(Method::as_str));
         line.text("reason", self.reason);
         optional(line, "correlation", self.correlation);
+    }
+}
+
+impl LoginsRefused<'_> {
+    fn write(&self, line: &mut Line<'_>) {
+        line.plain("event", "logins-refused");
+        line.text("reason", self.reason);
+        line.number("count", self.count);
     }
 }
 

@@ -122,6 +122,9 @@ impl Stack {
     }
 
     fn usable(&mut self, stream: StreamId) -> Result<&mut Connection, StreamError> {
+        if self.over {
+            return Err(StreamError::Aborted);
+        }
         let connection = self.held(stream)?;
         connection.failed().map_or(Ok(connection), Err)
     }

@@ -226,6 +226,12 @@ impl Tunnel {
     /// Ends the session: Call Disconnect, and a short wait for its answer.
     pub fn close(&mut self, now: Instant) {
         self.sstp.close(now);
+        self.stack.clear();
+    }
+
+    /// Whether packets of the inner network may pass.
+    fn carries(&self) -> bool {
+        self.sstp.data_open() && self.link.is_network_up()
     }
 
     /// Carries what one machine says to the machine that must hear it, or to our owner.
@@ -243,17 +249,20 @@ impl Tunnel {
 
     /// Appends what is to be sent, as far as `out` has room. True: there is nothing left to send.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Outgoing) -> bool {
-        while let Some(frame) = self.link.poll_transmit() {
+        // While the socket is full PPP's answers stay in its own queue, which loses the newest when it is full.
+        while !out.is_blocked()
+            && let Some(frame) = self.link.poll_transmit()
+        {
             if let Some(header) = self.sstp.frame_header(&frame) {
                 out.frame(header, &frame);
             }
         }
         // Behind the frames: a farewell must not overtake what PPP says before it.
         out.append_with(|bytes| self.sstp.poll_transmit(bytes));
-        if !(self.sstp.data_open() && self.link.is_network_up()) {
-            return true;
+        if !self.carries() {
+            return !out.is_blocked();
         }
-        self.stack.poll_transmit(now, out)
+        self.stack.poll_transmit(now, out) && !out.is_blocked()
     }
 
     /// The next event.
@@ -310,11 +319,14 @@ impl Tunnel {
                     self.progress = Progress::Bound(binding);
                 }
             }
-            sstp::Event::Disconnecting { .. } => {}
-            sstp::Event::Finished(end) => match self.link_end.take() {
-                Some(link) => self.end(End::Link(link)),
-                None => self.end(End::Call(end)),
-            },
+            sstp::Event::Disconnecting { .. } => self.stack.clear(),
+            sstp::Event::Finished(end) => {
+                self.stack.clear();
+                match self.link_end.take() {
+                    Some(link) => self.end(End::Link(link)),
+                    None => self.end(End::Call(end)),
+                }
+            }
         }
     }
 
@@ -332,7 +344,9 @@ impl Tunnel {
 
     /// When [`Tunnel::handle_timeout`] or [`Tunnel::poll_transmit`] has something to do, and why.
     pub fn poll_timeout(&self, now: Instant) -> Option<(Instant, &'static str)> {
-        [self.sstp.poll_timeout(), self.link.poll_timeout(), self.stack.poll_timeout(now)].into_iter().flatten().min()
+        // What the stack waits to send cannot leave now, and its timers would fire for nothing.
+        let stack = self.carries().then(|| self.stack.poll_timeout(now)).flatten();
+        [self.sstp.poll_timeout(), self.link.poll_timeout(), stack].into_iter().flatten().min()
     }
 
     /// What the inner network counted.
@@ -375,3 +389,6 @@ impl Tunnel {
         self.stack.release(stream, now);
     }
 }
+
+#[cfg(test)]
+mod tests;
