@@ -60,6 +60,17 @@ impl Over {
         }
     }
 
+    /// Where on the path it ended, for logs and metrics.
+    pub(super) fn layer(&self) -> &'static str {
+        match self {
+            Self::Tunnel(Ended::Machine(tunnel::End::Call(_))) => "sstp",
+            Self::Tunnel(Ended::Tls(_)) => "tls",
+            Self::Tunnel(Ended::Machine(tunnel::End::Link(_)) | Ended::Closed | Ended::Socket(_))
+            | Self::Late
+            | Self::Revoked => "ppp",
+        }
+    }
+
     /// Why a login did not come to its end although its proof was right.
     fn reason(&self) -> Reason {
         match self {
@@ -72,6 +83,7 @@ impl Over {
                 sstp::End::Closed
                 | sstp::End::PeerDisconnected { .. }
                 | sstp::End::PeerAborted { .. }
+                | sstp::End::ClosedBeforeCall
                 | sstp::End::ConnectionClosed
                 | sstp::End::ProtocolViolation(_)
                 | sstp::End::TooManyNaks { .. }

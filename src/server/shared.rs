@@ -150,12 +150,13 @@ impl Shared {
 
     /// A connection that ended before anybody gave a proof.
     pub(super) fn not_logged_in(&self, over: &Over) {
+        let layer = over.layer();
         if self.has_line() {
-            tracing::info!(layer = "ppp", "refused: {over}");
+            tracing::info!(layer, "refused: {over}");
         } else {
-            tracing::debug!(layer = "ppp", "refused: {over}");
+            tracing::debug!(layer, "refused: {over}");
         }
-        metrics::counter!(telemetry::CONNECTIONS_REFUSED, "layer" => "ppp", "reason" => over.word()).increment(1);
+        metrics::counter!(telemetry::CONNECTIONS_REFUSED, "layer" => layer, "reason" => over.word()).increment(1);
     }
 
     /// Somebody gave a proof and did not get a session.

@@ -99,6 +99,8 @@ pub struct Tunnel {
     progress: Progress,
     /// PPP's reason, kept while the SSTP call is being closed because of it.
     link_end: Option<ppp::End>,
+    /// The owner wants the end, and the stack has not yet said all.
+    closing: bool,
     /// At most a handful: a login, its end, and what a client says of itself.
     events: VecDeque<Event>,
 }
@@ -130,6 +132,7 @@ impl Tunnel {
             config,
             progress: Progress::Login,
             link_end: None,
+            closing: false,
             events: VecDeque::new(),
         }
     }
@@ -223,8 +226,20 @@ impl Tunnel {
         self.relay(now);
     }
 
-    /// Ends the session: Call Disconnect, and a short wait for its answer.
+    /// Ends the session: every stream is reset, then Call Disconnect, then a short wait for its answer.
+    ///
+    /// The resets go first: behind Call Disconnect nothing is heard, and the client's programs would wait for minutes.
     pub fn close(&mut self, now: Instant) {
+        if self.carries() {
+            self.stack.set_visible(Arc::default());
+            self.closing = true;
+        } else {
+            self.hang_up(now);
+        }
+    }
+
+    fn hang_up(&mut self, now: Instant) {
+        self.closing = false;
         self.sstp.close(now);
         self.stack.clear();
     }
@@ -259,10 +274,12 @@ impl Tunnel {
         }
         // Behind the frames: a farewell must not overtake what PPP says before it.
         out.append_with(|bytes| self.sstp.poll_transmit(bytes));
-        if !self.carries() {
-            return !out.is_blocked();
+        let said = !self.carries() || self.stack.poll_transmit(now, out);
+        if self.closing && said {
+            self.hang_up(now);
+            out.append_with(|bytes| self.sstp.poll_transmit(bytes));
         }
-        self.stack.poll_transmit(now, out) && !out.is_blocked()
+        said && !out.is_blocked()
     }
 
     /// The next event.
