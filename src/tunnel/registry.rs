@@ -304,12 +304,14 @@ mod tests {
     fn a_session_that_was_replaced_counts_until_it_is_gone() {
         let registry = registry();
         let sessions: Vec<_> = (0..4).map(|number| session("alice", number)).collect();
-        let mut places: Vec<_> =
-            sessions[..3].iter().map(|session| registry.register(session).ok().expect("a place")).collect();
+        let mut places: Vec<_> = sessions[..3]
+            .iter()
+            .map(|session| registry.register(session).unwrap_or_else(|full| panic!("{full}")))
+            .collect();
         assert_eq!(sessions[0].ending(), Some(Why::Replaced));
         assert_eq!(sessions[1].ending(), Some(Why::Replaced));
         assert_eq!((registry.list().len(), registry.len(), registry.is_full()), (1, 3, true));
-        places.push(registry.register(&sessions[3]).ok().expect("the place of the one that it replaces"));
+        places.push(registry.register(&sessions[3]).unwrap_or_else(|full| panic!("{full}")));
         assert!(registry.register(&session("alice", 4)).is_err(), "four are not gone yet");
         assert_eq!(sessions[3].ending(), None, "who is refused replaces nobody");
         places.drain(..2);
@@ -320,7 +322,8 @@ mod tests {
     fn a_full_server_hears_a_few_logins_more() {
         let registry = registry();
         let sessions = ["alice", "bob", "carol"].map(|name| session(name, 1 + u64::from(name.as_bytes()[0])));
-        let _places = sessions.each_ref().map(|session| registry.register(session).ok().expect("a place"));
+        let _places =
+            sessions.each_ref().map(|session| registry.register(session).unwrap_or_else(|full| panic!("{full}")));
         assert!(registry.is_full() && !registry.is_crowded(0) && !registry.is_crowded(63));
         assert!(registry.is_crowded(64));
     }
