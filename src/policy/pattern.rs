@@ -123,7 +123,8 @@ fn is_date(bytes: &[u8]) -> bool {
 impl Segment {
     fn accepts(&self, segment: &str) -> bool {
         match self {
-            // A server that decodes reads `a%3Ab` as `a:b`: a deny rule on one must not miss the other.
+            // An author may have to write `%24` for `$`, and a server that decodes reads `a%3Bb` as `a;b`: a deny rule on
+            // one must not miss the other.
             Self::Literal(text) => segments_equal(text, segment),
             Self::One { kind: None, .. } => !segment.is_empty(),
             Self::One { kind: Some(kind), .. } => kind.accepts(segment),

@@ -2,9 +2,7 @@
 //!
 //! RFC 9112 section 3.2, RFC 9113 section 8.3.1, RFC 3986 section 3.
 
-use super::chars::{
-    is_control, is_path, is_plain_path, is_plain_query, is_query, is_unreserved, push_triplet, triplet,
-};
+use super::chars::{is_control, is_path, is_plain_path, is_plain_query, is_query, push_triplet, triplet};
 use super::{MAX_TARGET, Malformed};
 
 /// What in a path is legal only where an API says that it is opaque, for servers read it differently.
@@ -112,7 +110,14 @@ fn ascii(bytes: &[u8], is_plain: fn(&[u8]) -> bool) -> Option<&str> {
     if is_plain(bytes) { std::str::from_utf8(bytes).ok() } else { None }
 }
 
-/// Decodes once: unreserved characters are decoded, every other triplet is kept in upper case.
+/// The canonical spelling of a path: what [`CanonicalRequest::path`](super::CanonicalRequest::path) is for this one.
+pub fn canonical_path(path: &str) -> Result<Box<str>, Malformed> {
+    decode_path(path.as_bytes(), 0, &mut Oddities::default())
+}
+
+/// Decodes once: what a segment may hold as it is is decoded, every other triplet is kept in upper case. RFC 3986 lets
+/// `:` and `%3A` differ, but servers decode both to one name, so that rules and limits must not see two. An encoded
+/// `;` stays, for it begins no matrix parameter.
 fn decode_path(bytes: &[u8], offset: usize, oddities: &mut Oddities) -> Result<Box<str>, Malformed> {
     let mut path = String::with_capacity(bytes.len());
     let mut beyond_ascii = false;
@@ -133,7 +138,7 @@ fn decode_path(bytes: &[u8], offset: usize, oddities: &mut Oddities) -> Result<B
             }
             beyond_ascii |= !decoded.is_ascii();
             oddities.encoded_slash |= matches!(decoded, b'/' | b'\\');
-            if is_unreserved(decoded) {
+            if is_path(decoded) && decoded != b'/' {
                 path.push(char::from(decoded));
             } else {
                 push_triplet(&mut path, decoded);
@@ -273,8 +278,8 @@ pub(super) fn has_access_token(query: &str) -> bool {
     query_names(query).any(|name| is_named(name, b"access_token"))
 }
 
-/// Whether two canonical segments name the same thing to a server that decodes: `a%3Ab` and `a:b` do. An encoded
-/// slash, backslash or percent sign stays distinct from everything else.
+/// Whether two segments name the same thing to a server that decodes: `a%3Bb` and `a;b` do. An encoded slash,
+/// backslash or percent sign stays distinct from everything else.
 pub fn segments_equal(a: &str, b: &str) -> bool {
     a == b || ((a.contains('%') || b.contains('%')) && meanings(a).eq(meanings(b)))
 }

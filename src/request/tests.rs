@@ -61,9 +61,15 @@ fn a_plain_request_is_read_as_it_stands() {
 }
 
 #[test]
-fn unreserved_is_decoded_and_the_rest_kept_in_upper_case() {
-    assert_eq!(path_of("/%76%31/%7Euser/a%2db%5f/%c3%bc%3a%40x"), "/v1/~user/a-b_/%C3%BC%3A%40x");
+fn a_path_has_one_spelling() {
+    assert_eq!(path_of("/%76%31/%7Euser/a%2db%5f/%c3%bc%3a%40x"), "/v1/~user/a-b_/%C3%BC:@x");
+    assert_eq!(path_of("/%21%24%26%27%28%29%2a%2b%2c%3d"), "/!$&'()*+,=");
+    assert_eq!(path_of("/svc%3Aops/a"), path_of("/svc:ops/a"));
+    assert_eq!(path_of("/%3b%3f%23%20%22%5b%7c"), "/%3B%3F%23%20%22%5B%7C", "what would change or break the path");
+    assert_eq!(read(b"/a%3bb").unwrap().oddities(), Oddities::default());
     assert_eq!(path_of("/a%2Eb/..c/d../...."), "/a.b/..c/d../....");
+    assert_eq!(canonical_path("/svc%3aops/%c3%bc%3b").as_deref(), Ok("/svc:ops/%C3%BC%3B"));
+    assert_eq!(canonical_path("/%4"), Err(Malformed::Triplet { at: 2 }));
 }
 
 #[test]
@@ -408,6 +414,7 @@ fn a_reserved_character_and_its_triplet_name_the_same_segment() {
     assert!(segments_equal("a:b", "a%3Ab"));
     assert!(segments_equal("a%3Ab", "a:b"));
     assert!(segments_equal("%C3%BC", "%C3%BC"));
+    assert!(segments_equal("a%3Bb", "a;b"));
     for (a, b) in [("a", "b"), ("a%2Fb", "a%5Cb"), ("%2541", "A"), ("a%3Ab", "a%3A"), ("%25", "%")] {
         assert!(!segments_equal(a, b), "{a} {b}");
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::identity::{SessionId, StatedGroups, Subject};
+use crate::request::{Raw, Target};
 
 const HOST: &str = "hosts = [\"orders.api.corp.example\"]";
 
@@ -109,6 +110,34 @@ fn nt_26_get_implies_neither_head_nor_options() {
     let bundle = orders("", &read_rule());
     for method in ["HEAD", "OPTIONS"] {
         assert_eq!(answer(&bundle, "groups=dev", method, "orders.api.corp.example/v1/orders"), "403 no-rule");
+    }
+}
+
+/// A request as the wire has it.
+fn on_the_wire(target: &str) -> CanonicalRequest {
+    let raw = Raw { method: "GET", target: Target::Http1 { target: target.as_bytes() }, port: 443 };
+    CanonicalRequest::read(&raw, std::iter::once(("host", &b"orders.api.corp.example"[..]))).unwrap()
+}
+
+#[test]
+fn no_spelling_of_a_path_leaves_its_base_or_finds_another_bucket() {
+    let limit = "\n[[limit]]\nid = \"item\"\nkey = [\"path.id\"]\nrate = \"1/s\"\nmatch = { paths = [\"/{id}\"] }\n";
+    for base in ["/svc:ops", "/svc%3Aops"] {
+        let all = api("all", HOST, &rule("allow", "all", "\"dev\"", "\"GET\"", "\"/**\""));
+        let tables = format!("{}{limit}", rule("allow", "ops", "\"dev\"", "\"GET\"", "\"/*\""));
+        let ops = api("ops", &format!("{HOST}\nbase = \"{base}\""), &tables);
+        let bundle = load(&[("_identity.toml", IDENTITY), ("all.toml", &all), ("ops.toml", &ops)]);
+        let played = Persona::parse("groups=dev").unwrap().play(&bundle).unwrap();
+        for target in ["/svc:ops/a:b", "/svc%3aops/a%3Ab", "/%73vc%3Aops/%61:b"] {
+            let request = on_the_wire(target);
+            match judge(&bundle, &played.facts(&request)) {
+                Judgement::Allow(allowance) => {
+                    assert_eq!(allowance.rule().as_str(), "ops/ops", "{target}");
+                    assert_eq!(&*allowance.charges()[0].key, "path.id=a:b", "{target}");
+                }
+                Judgement::Deny(denial) => panic!("{target}: {denial:?}"),
+            }
+        }
     }
 }
 
