@@ -102,7 +102,7 @@ fn link_org(texts: &Texts, names: &Names, log: &mut Log) -> Org {
         texts.apis.iter().flat_map(|api| api.http.value.methods_extra.iter().cloned()).collect();
     let mut scope =
         Scope { file: "_org", source: &text.source, methods_extra: &extra, names, log, ids: HashMap::new() };
-    let denies = rules::link_rules(&text.denies, &mut scope);
+    let denies = rules::link_denies(&text.denies, &mut scope);
     let limits = rules::link_limits(&text.limits, &mut scope);
     Org { owner: text.owner.as_deref().map(Arc::from), denies, limits }
 }
@@ -119,8 +119,8 @@ fn link_api(text: &ApiText, org: &OrgText, names: &Names, environment: &Environm
         log,
         ids: HashMap::new(),
     };
-    let allows = rules::link_rules(&text.allows, &mut scope);
-    let denies = rules::link_rules(&text.denies, &mut scope);
+    let allows = rules::link_allows(&text.allows, &mut scope);
+    let denies = rules::link_denies(&text.denies, &mut scope);
     let limits = rules::link_limits(&text.limits, &mut scope);
     let upstream = Upstream {
         url: text.upstream.url.value.clone(),

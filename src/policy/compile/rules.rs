@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::policy::Source;
 use crate::policy::decision::RuleId;
 use crate::policy::limit::{KeyPart, Limit};
+use crate::policy::pattern::Pattern;
 use crate::policy::rule::{Applied, Rule};
 use crate::policy::syntax::api::USUAL_METHODS;
 use crate::policy::syntax::log::Log;
@@ -67,13 +68,18 @@ fn values<T: Clone>(list: &[At<T>]) -> Vec<T> {
     list.iter().map(|item| item.value.clone()).collect()
 }
 
-/// Links allow or deny rules.
-pub(crate) fn link_rules(texts: &[RuleText], scope: &mut Scope<'_>) -> Vec<Rule> {
-    texts.iter().map(|text| link_rule(text, scope)).collect()
+/// Links allow rules, which take exactly the paths that they name.
+pub(crate) fn link_allows(texts: &[RuleText], scope: &mut Scope<'_>) -> Vec<Rule> {
+    texts.iter().map(|text| link_rule(text, values(&text.paths), scope)).collect()
 }
 
-fn link_rule(text: &RuleText, scope: &mut Scope<'_>) -> Rule {
-    let mut paths = values(&text.paths);
+/// Links deny rules, which take more than they name: see [`Pattern::denied`].
+pub(crate) fn link_denies(texts: &[RuleText], scope: &mut Scope<'_>) -> Vec<Rule> {
+    let paths = |text: &RuleText| values(&text.paths).into_iter().flat_map(Pattern::denied).collect();
+    texts.iter().map(|text| link_rule(text, paths(text), scope)).collect()
+}
+
+fn link_rule(text: &RuleText, mut paths: Vec<Pattern>, scope: &mut Scope<'_>) -> Rule {
     paths.sort_by(|one, two| one.as_str().cmp(two.as_str()));
     Rule {
         id: scope.id(&text.id),

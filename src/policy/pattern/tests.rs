@@ -32,6 +32,29 @@ fn a_pattern_takes_exactly_its_paths() {
 }
 
 #[test]
+fn a_denial_takes_the_trailing_slash_and_the_collection_too() {
+    let table = [
+        ("/", &["/"][..], &["/a", "/a/"][..]),
+        ("/**", &["/", "/a", "/a/", "/a/b"], &[]),
+        ("/v1/orders", &["/v1/orders", "/v1/orders/"], &["/v1", "/v1/", "/v1/orders/1"]),
+        ("/v1/orders/", &["/v1/orders/"], &["/v1/orders"]),
+        ("/v1/{id:int}", &["/v1/7", "/v1/7/"], &["/v1/x/", "/v1/", "/v1/7/8"]),
+        ("/a/**", &["/a", "/a/", "/a/b", "/a/b/", "/a/b/c/"], &["/", "/b", "/ab", "/ab/"]),
+        ("/a/*/**", &["/a/b", "/a/b/", "/a/b/c"], &["/a", "/a/"]),
+    ];
+    for (text, yes, no) in table {
+        let denied = pattern(text).denied();
+        assert!(denied.iter().all(|one| one.as_str() == text), "{text}");
+        for path in yes {
+            assert!(denied.iter().any(|one| one.matches(path)), "a denial of {text} must take {path}");
+        }
+        for path in no {
+            assert!(!denied.iter().any(|one| one.matches(path)), "a denial of {text} must not take {path}");
+        }
+    }
+}
+
+#[test]
 fn a_flawed_pattern_says_what_is_wrong() {
     let table = [
         ("", "bad-path"),

@@ -142,6 +142,22 @@ fn no_spelling_of_a_path_leaves_its_base_or_finds_another_bucket() {
 }
 
 #[test]
+fn a_trailing_slash_passes_no_denial() {
+    let denies = rule("deny", "admin", "\"dev\"", "\"GET\"", "\"/v1/admin\", \"/v1/logs/**\"");
+    let org = rule("deny", "metrics", "\"dev\"", "\"GET\"", "\"/metrics\", \"/debug/**\"");
+    let file = api("orders", HOST, &format!("{}{denies}", rule("allow", "all", "\"dev\"", "\"GET\"", "\"/**\"")));
+    let bundle = load(&[("_identity.toml", IDENTITY), ("_org.toml", &org), ("orders.toml", &file)]);
+    for path in ["v1/admin", "v1/admin/", "v1/logs", "v1/logs/", "v1/logs/1/", "metrics", "metrics/", "debug", "debug/"]
+    {
+        assert_eq!(answer(&bundle, "groups=dev", "GET", &format!("orders.api.corp.example/{path}")), "403 denied-by");
+    }
+    for path in ["v1/admin/x", "v1/logsx/", "metrics/x"] {
+        let got = answer(&bundle, "groups=dev", "GET", &format!("orders.api.corp.example/{path}"));
+        assert_eq!(got, "allow orders/all", "{path}");
+    }
+}
+
+#[test]
 fn a_deny_wins_and_says_why() {
     let tables = format!(
         "{}{}why = \"Closed.\"\n",

@@ -291,10 +291,11 @@ fn rules_are_compared_with_each_other() {
         ("\"anyone-authenticated\"", "\"/*\""),
         ("\"admin\", \"dev\"", "\"/**\", \"/\""),
         ("\"anonymous\"", "\"/{a:slug}\""),
+        ("\"dev\"", "\"/x/**\""),
     ] {
         refuses("unreachable-allow", &orders("", &format!("{marked}{}", deny(who, paths))));
     }
-    for (who, paths) in [("\"admin\"", "\"/x\""), ("\"dev\"", "\"/x/y\", \"/*/**\""), ("\"dev\"", "\"/{a:int}\"")] {
+    for (who, paths) in [("\"admin\"", "\"/x\""), ("\"dev\"", "\"/x/y\", \"/*/*/**\""), ("\"dev\"", "\"/{a:int}\"")] {
         load(&[("_identity.toml", IDENTITY), ("orders.toml", &orders("", &format!("{READ}{}", deny(who, paths))))]);
     }
     let org = rule("deny", "no", "\"dev\"", "\"GET\"", "\"/v1/**\"");
