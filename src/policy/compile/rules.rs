@@ -24,6 +24,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) source: &'a Source,
     pub(crate) methods_extra: &'a BTreeSet<String>,
     pub(crate) names: &'a Names,
+    /// Whether the file says whose tokens are evidence: it lists them in `login`, or takes none.
+    pub(crate) tokens_named: bool,
     pub(crate) log: &'a mut Log,
     /// The line of each id so far.
     pub(crate) ids: HashMap<String, usize>,
@@ -86,7 +88,7 @@ fn link_rule(text: &RuleText, mut paths: Vec<Pattern>, scope: &mut Scope<'_>) ->
         why: text.why.as_deref().map(Arc::from),
         methods: scope.methods(&text.methods),
         paths: paths.into(),
-        who: scope.names.who(&text.who, scope.source, scope.log),
+        who: scope.names.who(&text.who, scope.tokens_named, scope.source, scope.log),
         span: text.id.span.clone(),
     }
 }
@@ -118,7 +120,7 @@ fn link_limit(text: &LimitText, scope: &mut Scope<'_>) -> Applied {
         limit: Arc::new(limit),
         methods: text.methods.as_ref().map(|methods| scope.methods(methods)),
         paths,
-        who: text.who.as_ref().map(|who| scope.names.who(who, scope.source, scope.log)),
+        who: text.who.as_ref().map(|who| scope.names.who(who, scope.tokens_named, scope.source, scope.log)),
     }
 }
 

@@ -215,6 +215,43 @@ fn nt_53_what_is_unknown_never_helps() {
 }
 
 #[test]
+fn a_token_counts_only_where_its_issuer_is_named() {
+    let identity = format!(
+        "{IDENTITY}\n[subjects.dev-corp]\ngroups = [\"dev\"]\nissuers = [\"corp\"]\n\
+         [subjects.mail-corp]\nemails = [\"Alice@corp.example\"]\nissuers = [\"corp\"]\n"
+    );
+    let tables = format!(
+        "{}{}",
+        rule("allow", "mail", "\"mail-corp\"", "\"GET\"", "\"/mail\""),
+        rule("allow", "group", "\"dev-corp\"", "\"GET\"", "\"/group\"")
+    );
+    let bundle = load(&[("_identity.toml", &identity), ("orders.toml", &api("orders", HOST, &tables))]);
+    let (mail, group) = ("orders.api.corp.example/mail", "orders.api.corp.example/group");
+    answers(
+        &bundle,
+        &[
+            ("user=a,issuer=corp,email=alice@corp.example", "GET", mail, "allow orders/mail"),
+            ("user=a,issuer=corp,email=ALICE@Corp.Example", "GET", mail, "allow orders/mail"),
+            ("user=a,issuer=corp,email=alicf@corp.example", "GET", mail, "403 no-rule-for-subject"),
+            ("user=a,issuer=other,email=Alice@corp.example", "GET", mail, "403 no-rule-for-subject"),
+            ("user=a,groups=dev,issuer=other", "GET", group, "allow orders/group"),
+            ("user=a,issuer=corp,token-groups=dev", "GET", group, "allow orders/group"),
+        ],
+    );
+    let both = api("orders", &format!("{HOST}\nlogin = [\"corp\", \"third\"]"), &tables);
+    let third = "[issuers.third]\nurl = \"https://third.example\"\naudiences = [\"p\"]\nalgs = [\"ES256\"]\n\
+                 groups_claim = \"g\"\ngroups = [\"dev\"]\nperson = \"linked\"\n";
+    let bundle = load(&[("_identity.toml", &format!("{identity}{third}")), ("orders.toml", &both)]);
+    answers(
+        &bundle,
+        &[
+            ("user=a,issuer=third,token-groups=dev", "GET", group, "403 no-rule-for-subject"),
+            ("user=a,issuer=corp,token-groups=dev", "GET", group, "allow orders/group"),
+        ],
+    );
+}
+
+#[test]
 fn a_certain_denial_is_reported_before_an_undetermined_one() {
     for (first, second) in [("sales", "dev"), ("dev", "sales")] {
         let tables = format!(
