@@ -169,12 +169,21 @@ fn decodes_to_utf8(path: &str) -> bool {
 
 /// Every triplet decoded once; what is not a triplet stays.
 fn decode(bytes: &[u8]) -> impl Iterator<Item = u8> {
+    decode_with(bytes, |byte| byte)
+}
+
+/// As forms are decoded (application/x-www-form-urlencoded): `+` is a space, unless it was encoded.
+fn decode_form(bytes: &[u8]) -> impl Iterator<Item = u8> {
+    decode_with(bytes, |byte| if byte == b'+' { b' ' } else { byte })
+}
+
+fn decode_with(bytes: &[u8], plain: impl Fn(u8) -> u8) -> impl Iterator<Item = u8> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let (&first, tail) = rest.split_first()?;
         let (byte, tail) = match first {
             b'%' => take_triplet(tail).unwrap_or((first, tail)),
-            _ => (first, tail),
+            _ => (plain(first), tail),
         };
         rest = tail;
         Some(byte)
@@ -267,10 +276,14 @@ fn parameter_name(parameter: &str) -> &str {
     parameter.split(['=', '&', ';']).next().unwrap_or_default()
 }
 
+/// Whether a server may read the name as the wanted one: encoded, in any case, and in the spellings that PHP folds (it
+/// drops leading spaces, and makes underscores of spaces and dots) together with the hyphens that others fold.
 fn is_named(name: &str, wanted: &[u8]) -> bool {
-    // A name of `n` characters has at most `3 n` when all of them are encoded.
-    (wanted.len()..=3 * wanted.len()).contains(&name.len())
-        && decode(name.as_bytes()).map(|byte| byte.to_ascii_lowercase()).eq(wanted.iter().copied())
+    let folded = decode_form(name.as_bytes()).skip_while(|&byte| byte == b' ').map(|byte| match byte {
+        b'.' | b' ' | b'-' => b'_',
+        byte => byte.to_ascii_lowercase(),
+    });
+    folded.eq(wanted.iter().copied())
 }
 
 /// Whether a query carries an access token (RFC 6750 section 2.3).

@@ -291,7 +291,7 @@ fn nt_19_credentials_stand_once() {
     ] {
         assert_eq!(read_with(b"/", &lines), Err(expected), "{lines:?}");
     }
-    for query in ["access_token=x", "a=1&access%5Ftoken=x", "a;ACCESS_TOKEN=x"] {
+    for query in ["access_token=x", "a=1&access%5Ftoken=x", "a;ACCESS_TOKEN=x", "+access.token=x", "access-token=x"] {
         let target = format!("/?{query}");
         assert_eq!(
             read_with(target.as_bytes(), &[("authorization", "Bearer a")]),
@@ -366,6 +366,10 @@ fn nt_24_a_method_in_the_query_is_taken_out() {
         ("a=1&%5Fmeth%6fd=DELETE&b=2", "/v1?a=1&b=2"),
         ("a=1;_METHOD=DELETE;b=2", "/v1?a=1;b=2"),
         ("_method", "/v1"),
+        ("+_method=DELETE&a=1", "/v1?a=1"),
+        ("%20+%20.method=DELETE", "/v1"),
+        (".method=DELETE;-Method=DELETE;%2Emethod=DELETE;+%20method;a", "/v1?+%20method;a"),
+        ("%2b_method=1&__method=2&_+method=3&+=4&+", "/v1?%2b_method=1&__method=2&_+method=3&+=4&+"),
         ("a=_method&x_method=1&_methods=2", "/v1?a=_method&x_method=1&_methods=2"),
     ] {
         assert_eq!(read(format!("/v1?{query}").as_bytes()).unwrap().target(), kept, "{query}");
