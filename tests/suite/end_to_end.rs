@@ -1,0 +1,7 @@
+//! The whole server, on real sockets, with real TLS and a real client; everything on loopback.
+
+mod road; // what works: every client, every method, every protocol
+mod hostile; // the client that cheats at its login
+mod login; // passwords, back-off, how many sessions there may be
+mod network; // what exists inside a tunnel, and what does not
+mod tokens; // bearer tokens: whose, from whom, until when
