@@ -18,7 +18,7 @@ use super::cut::Cut;
 use super::framing::Verdict;
 use super::reply::Refusal;
 use crate::audit::{self, AuditUnavailable, DecisionId, Outcome};
-use crate::identity::authn::{self, Verified};
+use crate::identity::authn::{self, Person, Verified};
 use crate::identity::{Identity, Token};
 use crate::limits::{BadQuota, Charge, Quota, Room};
 use crate::policy::{self, Api, Bearer, Bundle, Decision, Permit};
@@ -96,7 +96,8 @@ impl Connection {
         admit_oddities(&canonical, judging.api.as_deref())?;
         let evidence = evidence(request.headers(), judging.api.as_deref(), &snapshot).await?;
         judging.token = evidence.as_ref().map(|verified| Arc::clone(&verified.token));
-        let identity = agree(&login, evidence.as_deref(), &snapshot)?;
+        let identity = agree(&login, evidence.as_deref(), &snapshot)
+            .inspect_err(|_| self.alarm(evidence.as_deref(), judging.decision))?;
         let kept = canonical.clone();
         let permit = match policy::decide(bundle, &identity, canonical) {
             Decision::Allow(permit) => permit,
@@ -213,6 +214,26 @@ impl Connection {
         }
         if let Err(error) = self.record(Outcome::Deny, refusal.reason, judging, login, &[]) {
             tracing::error!(%error, "the record of a refusal is lost");
+        }
+    }
+
+    /// The alarm about evidence that names somebody else than the tunnel's person.
+    fn alarm(&self, evidence: Option<&Verified>, decision: DecisionId) {
+        let Some(evidence) = evidence else { return };
+        let login = &self.caller.login;
+        let other = match &evidence.person {
+            Person::Named(subject) => subject.as_str(),
+            Person::Linked | Person::Machine | Person::Nobody => &evidence.token.sub,
+        };
+        let alarm = audit::Event::Alarm(audit::Alarm {
+            alarm: "identity-conflict",
+            id: Some(decision),
+            session: Some(login.tunnel().session),
+            user: login.subject().as_str(),
+            other,
+        });
+        if let Err(error) = self.proxy.audit.write(&alarm) {
+            tracing::error!(%error, "the record of an alarm is lost");
         }
     }
 
