@@ -21,7 +21,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -38,6 +38,7 @@ use wicketgate::{clock, config, telemetry};
 
 use backend::Backend;
 use issuer::Issuer;
+use ledger::Ledger;
 use pki::{PKI, Pem};
 
 /// The name in the server's certificate.
@@ -180,15 +181,12 @@ impl Builder {
     pub(crate) async fn write(self) -> Files {
         log::keep();
         let folder = tempfile::tempdir().unwrap();
-        let audit = folder.path().join("audit.jsonl");
-        let orders = Backend::start("orders", audit.clone()).await;
-        let payroll = Backend::start("payroll", audit).await;
-        let (issuer, partner) = if self.issuers {
-            (Some(Issuer::start().await), Some(Issuer::start().await))
-        } else {
-            (None, None)
-        };
-        let files = Files { folder, orders, payroll, issuer, partner };
+        let ledger = Arc::new(Mutex::new(Ledger::new(folder.path().join("audit.jsonl"))));
+        let orders = Backend::start("orders", Arc::clone(&ledger)).await;
+        let payroll = Backend::start("payroll", Arc::clone(&ledger)).await;
+        let (issuer, partner) =
+            if self.issuers { (Some(Issuer::start().await), Some(Issuer::start().await)) } else { (None, None) };
+        let files = Files { folder, ledger, orders, payroll, issuer, partner };
         fs::create_dir(files.path("tls")).unwrap();
         files.write_server_certificate(&PKI.server);
         files.write_pem("tls/services-ca", &PKI.services);
@@ -228,6 +226,7 @@ impl Builder {
 /// The files of a world, and what runs beside the server.
 pub(crate) struct Files {
     folder: TempDir,
+    ledger: Arc<Mutex<Ledger>>,
     pub(crate) orders: Backend,
     pub(crate) payroll: Backend,
     issuer: Option<Issuer>,
@@ -256,13 +255,16 @@ impl Files {
 
     /// Puts a policy file in place, whole from one moment to the next.
     pub(crate) fn write_policy(&self, name: &str, text: &str) {
+        put(&self.path("policies").join(name), &self.policy(text));
+    }
+
+    /// The text of a policy with the addresses of this world.
+    pub(crate) fn policy(&self, text: &str) -> String {
         let url = |issuer: &Option<Issuer>| issuer.as_ref().map_or(String::new(), |issuer| issuer.url.clone());
-        let text = text
-            .replace("{orders}", &self.orders.address.to_string())
+        text.replace("{orders}", &self.orders.address.to_string())
             .replace("{payroll}", &self.payroll.address.to_string())
             .replace("{issuer}", &url(&self.issuer))
-            .replace("{partner}", &url(&self.partner));
-        put(&self.path("policies").join(name), &text);
+            .replace("{partner}", &url(&self.partner))
     }
 
     /// Puts another certificate in place: the key first, so that a reader in between sees a pair that does not fit.
@@ -287,28 +289,37 @@ impl Files {
         self.users().add(name, &groups, PASSWORD).unwrap();
     }
 
-    /// All audit records so far.
-    pub(crate) fn audit(&self) -> Vec<Value> {
-        ledger::read(&self.path("audit.jsonl"))
+    /// Changes the user file by hand.
+    pub(crate) fn edit_users(&self, change: impl FnOnce(&mut Vec<toml::Value>)) {
+        let path = self.path("users.toml");
+        let mut file: toml::Table = fs::read_to_string(&path).unwrap().parse().unwrap();
+        change(file["user"].as_array_mut().unwrap());
+        put(&path, &file.to_string());
+    }
+
+    /// Gives a person these groups and no others.
+    pub(crate) fn set_groups(&self, name: &str, groups: &[&str]) {
+        self.edit_users(|users| {
+            let user = users.iter_mut().find(|user| user["name"].as_str() == Some(name)).unwrap();
+            let groups: Vec<toml::Value> = groups.iter().map(|&group| group.into()).collect();
+            user.as_table_mut().unwrap().insert("groups".to_owned(), groups.into());
+        });
+    }
+
+    /// All audit records so far for which this holds.
+    pub(crate) fn audit(&self, which: impl Fn(&Value) -> bool) -> Vec<Value> {
+        self.ledger.lock().unwrap().records().iter().filter(|record| which(record)).cloned().collect()
     }
 
     /// All audit records of one kind.
     pub(crate) fn audited(&self, event: &str) -> Vec<Value> {
-        self.audit().into_iter().filter(|record| record["event"] == event).collect()
+        self.audit(|record| record["event"] == event)
     }
 
     /// Waits for an audit record and gives the first.
-    pub(crate) async fn record(&self, what: impl Fn(&Value) -> bool) -> Value {
-        let mut found = Value::Null;
-        let look = async || match self.audit().into_iter().find(&what) {
-            Some(record) => {
-                found = record;
-                true
-            }
-            None => false,
-        };
-        eventually_mut("an audit record", look).await;
-        found
+    pub(crate) async fn record(&self, which: impl Fn(&Value) -> bool) -> Value {
+        eventually("an audit record", async || !self.audit(&which).is_empty()).await;
+        self.audit(&which).swap_remove(0)
     }
 }
 
@@ -322,7 +333,7 @@ pub(crate) struct World {
     reload: mpsc::Sender<()>,
     stop: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<anyhow::Result<()>>>,
-    relays: std::sync::Mutex<JoinSet<()>>,
+    relays: Mutex<JoinSet<()>>,
 }
 
 impl std::ops::Deref for World {
@@ -343,11 +354,7 @@ impl World {
         let builder = Builder {
             policies: POLICIES.iter().map(|&(name, text)| (name.to_owned(), text.to_owned())).collect(),
             sections: BTreeMap::new(),
-            users: vec![
-                ("alice", &["developers"]),
-                ("bob", &["developers", "admins"]),
-                ("carol", &["payroll"]),
-            ],
+            users: vec![("alice", &["developers"]), ("bob", &["developers", "admins"]), ("carol", &["payroll"])],
             issuers: false,
         };
         builder
@@ -381,7 +388,7 @@ impl World {
             reload,
             stop: Some(stop),
             server: Some(server),
-            relays: std::sync::Mutex::default(),
+            relays: Mutex::default(),
         }
     }
 
@@ -413,7 +420,7 @@ impl World {
 
     /// The honest profile of a person: Windows, EAP-MSCHAPv2, the right password.
     pub(crate) fn profile(&self, person: &str) -> Profile {
-        Profile::new(SERVER_NAME, person, PASSWORD, Method::EapMsChapV2)
+        profile(person)
     }
 
     /// A tunnel of an honest client.
@@ -509,10 +516,9 @@ impl World {
 
     /// What the audit says of reloads.
     pub(crate) fn reloads(&self) -> Vec<Value> {
-        let told = |record: &Value| {
+        self.audit(|record| {
             matches!(record["event"].as_str(), Some("policy-loaded" | "policy-load-failed" | "reloaded"))
-        };
-        self.audit().into_iter().filter(told).collect()
+        })
     }
 
     /// Waits for the next record of a reload, after so many.
@@ -520,6 +526,11 @@ impl World {
         eventually("a record of the reload", async || self.reloads().len() > before).await;
         self.reloads().swap_remove(before)
     }
+}
+
+/// The honest profile of a person, see [`World::profile`].
+pub(crate) fn profile(person: &str) -> Profile {
+    Profile::new(SERVER_NAME, person, PASSWORD, Method::EapMsChapV2)
 }
 
 /// The virtual address of a host that exists for this person.
@@ -543,10 +554,6 @@ pub(crate) fn free_port() -> u16 {
 
 /// Waits until something is so.
 pub(crate) async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
-    eventually_mut(what, async || is_so().await).await;
-}
-
-async fn eventually_mut(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !is_so().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -566,13 +573,20 @@ pub(crate) async fn within_a_second<T>(what: &str, work: impl Future<Output = T>
 
 /// Replaces a file as a careful editor does.
 pub(crate) fn put(path: &Path, text: &str) {
+    put_bytes(path, text.as_bytes());
+}
+
+pub(crate) fn put_bytes(path: &Path, bytes: &[u8]) {
     let new = path.with_extension("new");
-    fs::write(&new, text).unwrap();
+    fs::write(&new, bytes).unwrap();
+    if let Ok(old) = fs::metadata(path) {
+        fs::set_permissions(&new, old.permissions()).unwrap();
+    }
     fs::rename(&new, path).unwrap();
 }
 
 /// One recorder for the process: every world counts into it.
-fn metrics() -> PrometheusHandle {
+pub(crate) fn metrics() -> PrometheusHandle {
     static HANDLE: LazyLock<PrometheusHandle> = LazyLock::new(|| telemetry::install_metrics().unwrap());
     HANDLE.clone()
 }

@@ -8,7 +8,7 @@ use crate::world::{IDENTITY, ORDERS, PATIENCE, SILENCE, World, eventually, reaso
 async fn refused(world: &World, profile: Profile) -> Error {
     let what = format!("{profile:?}");
     // Some cheats only wait in vain; a server that fell for them would have let them in by now.
-    let settings = Settings { connect_timeout: 2 * SILENCE, ..Settings::default() };
+    let settings = Settings { connect_timeout: SILENCE, ..Settings::default() };
     let error = match world.try_connect_with(profile, settings).await {
         Err(error) => error,
         Ok(tunnel) => match tokio::time::timeout(PATIENCE, tunnel.closed()).await {
@@ -90,8 +90,8 @@ async fn another_protocol_than_ppp_is_refused_with_a_nak() {
 async fn a_client_that_will_not_log_in_is_refused() {
     let world = World::start().await;
     for client in [ClientKind::Windows, ClientKind::Pppd, ClientKind::OpenSstp] {
-        refused(&world, world.profile("alice").cheat(Cheat::RefuseAuth).client(client)).await;
-        refused(&world, world.profile("alice").cheat(Cheat::IpcpBeforeAuth).client(client)).await;
+        let profile = |cheat| world.profile("alice").cheat(cheat).client(client);
+        tokio::join!(refused(&world, profile(Cheat::RefuseAuth)), refused(&world, profile(Cheat::IpcpBeforeAuth)));
     }
     world.stop().await;
 }
@@ -116,10 +116,8 @@ async fn a_call_connected_that_comes_before_the_verdict_waits_for_it() {
 async fn data_before_call_connected_is_not_answered() {
     let world = World::start().await;
     for client in [ClientKind::Windows, ClientKind::Pppd, ClientKind::OpenSstp] {
-        let tunnel = world
-            .try_connect(world.profile("alice").cheat(Cheat::DataBeforeConnected).client(client))
-            .await
-            .unwrap();
+        let tunnel =
+            world.try_connect(world.profile("alice").cheat(Cheat::DataBeforeConnected).client(client)).await.unwrap();
         // The echo that came after Call Connected is answered, so the early one would have been by now.
         assert!(tunnel.ping(tunnel.gateway()).await);
         assert_eq!((tunnel.packets().early_answers, tunnel.packets().early_data), (0, 0));
@@ -137,6 +135,7 @@ async fn without_call_connected_nothing_passes_and_there_is_no_session() {
     }
     assert_eq!(world.audited("tunnel-up").len(), 0);
     assert_eq!(world.sessions().await.len(), 0);
+    drop(tunnel);
     world.stop().await;
 }
 
@@ -228,7 +227,9 @@ async fn a_rule_may_demand_a_binding_by_keys() {
 async fn garbage_between_sstp_packets_ends_that_tunnel_alone() {
     let world = World::start().await;
     let bystander = world.connect("bob").await;
-    for garbage in [&b"\xFF\xFF\xFF\xFF"[..], b"\x10\x00\x00\x00", b"\x10\x01\x00\x06\x00\xFF", b"GET / HTTP/1.1\r\n\r\n"] {
+    for garbage in
+        [&b"\xFF\xFF\xFF\xFF"[..], b"\x10\x00\x00\x00", b"\x10\x01\x00\x06\x00\xFF", b"GET / HTTP/1.1\r\n\r\n"]
+    {
         let tunnel = world.connect("alice").await;
         tunnel.send_raw_bytes(garbage.to_vec()).await;
         tokio::time::timeout(PATIENCE, tunnel.closed()).await.unwrap_or_else(|_| panic!("lives on: {garbage:?}"));

@@ -20,7 +20,8 @@ async fn every_client_with_every_method_connects_resolves_and_calls() {
         for method in [Method::EapMsChapV2, Method::MsChapV2, Method::Pap] {
             let mut profile = world.profile("alice").client(client);
             profile.method = method;
-            let tunnel = world.try_connect(profile).await.unwrap_or_else(|error| panic!("{client:?} {method:?}: {error}"));
+            let tunnel =
+                world.try_connect(profile).await.unwrap_or_else(|error| panic!("{client:?} {method:?}: {error}"));
             let response = world.get(&tunnel, "/v1/items").await;
             assert_eq!(response.status, 200, "{client:?} {method:?}: {}", response.text());
             assert!(response.text().contains(r#""person":"alice""#), "{}", response.text());
@@ -52,7 +53,10 @@ async fn a_client_that_hurries_is_served() {
 async fn a_name_a_ping_and_a_dhcpinform_are_answered_in_the_tunnel() {
     let world = World::start().await;
     let tunnel = world.connect("alice").await;
-    assert_eq!((tunnel.address().to_string(), tunnel.gateway().to_string()), ("198.18.7.2".into(), "198.18.7.1".into()));
+    assert_eq!(
+        (tunnel.address().to_string(), tunnel.gateway().to_string()),
+        ("198.18.7.2".into(), "198.18.7.1".into())
+    );
     assert_eq!(tunnel.up().dns, [tunnel.gateway()]);
     assert!(tunnel.ping(tunnel.gateway()).await);
     assert_eq!(tunnel.resolve_type(ORDERS, wicket_client::dns::AAAA).await, Ok(Resolved::NoData));
@@ -97,6 +101,7 @@ async fn http_2_by_prior_knowledge_is_served_on_port_80() {
     };
     assert_eq!(tokio::join!(call("/v1/one"), call("/v1/two")), (200, 200));
     assert_eq!(world.orders.seen().len(), 2);
+    drop((sender, owner));
     world.stop().await;
 }
 

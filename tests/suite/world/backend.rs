@@ -5,7 +5,6 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
@@ -52,20 +51,15 @@ pub(crate) struct Backend {
 struct Shared {
     name: &'static str,
     seen: Mutex<Vec<Seen>>,
-    ledger: Mutex<Ledger>,
+    ledger: Arc<Mutex<Ledger>>,
     released: watch::Sender<bool>,
 }
 
 impl Backend {
-    pub(super) async fn start(name: &'static str, audit: PathBuf) -> Self {
+    pub(super) async fn start(name: &'static str, ledger: Arc<Mutex<Ledger>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared {
-            name,
-            seen: Mutex::default(),
-            ledger: Mutex::new(Ledger::new(audit)),
-            released: watch::Sender::new(false),
-        });
+        let shared = Arc::new(Shared { name, seen: Mutex::default(), ledger, released: watch::Sender::new(false) });
         let mut tasks = JoinSet::new();
         let accepting = Arc::clone(&shared);
         tasks.spawn(async move {
@@ -73,7 +67,8 @@ impl Backend {
             while let Ok((stream, _)) = listener.accept().await {
                 let shared = Arc::clone(&accepting);
                 let service = service_fn(move |request| Arc::clone(&shared).answer(request));
-                let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                let serving =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
                 connections.spawn(async move { drop(serving.await) });
                 while connections.try_join_next().is_some() {}
             }

@@ -101,11 +101,8 @@ impl Issuer {
     }
 
     fn sign(&self, claims: &Value) -> String {
-        let header = Header {
-            kid: Some("ec".to_owned()),
-            typ: Some("at+jwt".to_owned()),
-            ..Header::new(Algorithm::ES256)
-        };
+        let header =
+            Header { kid: Some("ec".to_owned()), typ: Some("at+jwt".to_owned()), ..Header::new(Algorithm::ES256) };
         let key = EncodingKey::from_ec_pem(KEYS.ec.serialize_pem().as_bytes()).unwrap();
         jsonwebtoken::encode(&header, claims, &key).unwrap()
     }

@@ -1,4 +1,4 @@
-//! The audit file as a reader sees it.
+//! The audit file as a reader sees it, read on as it grows.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -9,30 +9,47 @@ use serde_json::Value;
 
 /// All whole lines of an audit file.
 pub(crate) fn read(path: &Path) -> Vec<Value> {
-    let text = std::fs::read(path).unwrap_or_default();
-    let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
-    text[..whole].split_inclusive(|&byte| byte == b'\n').map(|line| serde_json::from_slice(line).unwrap()).collect()
+    let mut ledger = Ledger::new(path.to_path_buf());
+    ledger.read_on();
+    ledger.records
 }
 
-/// The ids of all decisions to allow, read on as the file grows.
+/// What was read so far.
 pub(super) struct Ledger {
     path: PathBuf,
     offset: u64,
+    /// The beginning of a line whose end is not there yet.
     rest: Vec<u8>,
+    records: Vec<Value>,
+    /// The ids of all decisions to allow.
     allowed: HashSet<String>,
 }
 
 impl Ledger {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, offset: 0, rest: Vec::new(), allowed: HashSet::new() }
+        Self { path, offset: 0, rest: Vec::new(), records: Vec::new(), allowed: HashSet::new() }
+    }
+
+    /// All records that stand in the file now.
+    pub(super) fn records(&mut self) -> &[Value] {
+        self.read_on();
+        &self.records
     }
 
     /// Whether an "allow" with this id stands in the file now.
     pub(super) fn allows(&mut self, decision: &str) -> bool {
-        if let Ok(mut file) = File::open(&self.path) {
-            file.seek(SeekFrom::Start(self.offset)).unwrap();
-            self.offset += file.read_to_end(&mut self.rest).unwrap() as u64;
+        self.read_on();
+        self.allowed.contains(decision)
+    }
+
+    fn read_on(&mut self) {
+        let Ok(mut file) = File::open(&self.path) else { return };
+        if file.metadata().unwrap().len() < self.offset {
+            // A new file in the old one's place.
+            self.offset = 0;
         }
+        file.seek(SeekFrom::Start(self.offset)).unwrap();
+        self.offset += file.read_to_end(&mut self.rest).unwrap() as u64;
         let whole = self.rest.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         let lines: Vec<u8> = self.rest.drain(..whole).collect();
         for line in lines.split_inclusive(|&byte| byte == b'\n') {
@@ -40,7 +57,7 @@ impl Ledger {
             if record["event"] == "decision" && record["outcome"] == "allow" {
                 self.allowed.insert(record["decision_id"].as_str().unwrap().to_owned());
             }
+            self.records.push(record);
         }
-        self.allowed.contains(decision)
     }
 }
