@@ -79,6 +79,34 @@ struct Sources {
     others: Vec<(PathBuf, Vec<u8>)>,
 }
 
+/// Whose changes ask for a reload.
+pub(super) struct Watched {
+    /// The policy directory.
+    pub(super) policies: PathBuf,
+    /// The user file, the certificate and its key.
+    pub(super) files: [PathBuf; 3],
+}
+
+impl Watched {
+    /// The folders in which to look.
+    pub(super) fn folders(&self) -> BTreeSet<PathBuf> {
+        let folder = |file: &PathBuf| file.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf);
+        self.files.iter().map(folder).chain([self.policies.clone()]).collect()
+    }
+
+    /// Whether a change of this path asks for a reload. By name, because the watcher makes relative paths absolute; and
+    /// not for every name, because the audit file, which changes with every request, often lies in the same folder.
+    pub(super) fn concerns(&self, path: &Path) -> bool {
+        let Some(name) = path.file_name() else { return true };
+        let text = name.to_string_lossy();
+        // `..data` is how Kubernetes swaps all files of a volume.
+        text.ends_with(".toml")
+            || text.starts_with("..")
+            || self.files.iter().any(|file| file.file_name() == Some(name))
+            || self.folders().iter().any(|folder| folder.file_name() == Some(name))
+    }
+}
+
 impl Loader {
     /// Reads everything for the first time. Certificate and users must be good; policies may be bad: then nothing is
     /// allowed until they are mended.
@@ -144,12 +172,11 @@ impl Loader {
         fixed
     }
 
-    /// The folders whose changes ask for a reload.
-    pub(super) fn folders(&self) -> BTreeSet<PathBuf> {
+    /// What to look at for changes.
+    pub(super) fn watched(&self) -> Watched {
         let config = &self.config;
-        let files = [&config.users.file, &config.tls.certificate, &config.tls.key];
-        let folder = |file: &PathBuf| file.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf);
-        files.into_iter().map(folder).chain([config.policies.clone()]).collect()
+        let files = [&config.users.file, &config.tls.certificate, &config.tls.key].map(Clone::clone);
+        Watched { policies: config.policies.clone(), files }
     }
 
     fn snapshot(&mut self) -> Snapshot {
@@ -504,4 +531,25 @@ pub fn policy_files(directory: &Path) -> Result<Vec<policy::Source>, Vec<Complai
         files.push(policy::Source { file: path.display().to_string().into(), text: text.into() });
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_read_asks_for_a_reload() {
+        let watched = Watched {
+            policies: PathBuf::from("./policies"),
+            files: ["people", "/etc/gate/tls.crt", "/etc/gate/tls.key"].map(PathBuf::from),
+        };
+        for path in ["/srv/gate/policies/orders.toml", "/srv/gate/people", "/etc/gate/tls.key", "/etc/gate/..data"] {
+            assert!(watched.concerns(Path::new(path)), "{path}");
+        }
+        assert!(watched.concerns(Path::new("/etc/gate")), "the folder itself");
+        for path in ["/srv/gate/audit.jsonl", "/srv/gate/admin.sock", "/srv/gate/people.lock", "/etc/gate/.tls.key.swp"]
+        {
+            assert!(!watched.concerns(Path::new(path)), "{path}");
+        }
+    }
 }

@@ -43,12 +43,18 @@ impl Reloads {
     pub(super) fn new(shared: Arc<Shared>, limits: Arc<Limits>, loader: Loader, path: PathBuf) -> notify::Result<Self> {
         // One place is enough: a change that finds it taken is part of the reload that is due.
         let (sender, changes) = mpsc::channel(1);
+        let watched = loader.watched();
+        let folders = watched.folders();
+        let asks = move |event: &notify::Event| {
+            let concerned = event.paths.is_empty() || event.paths.iter().any(|path| watched.concerns(path));
+            event.need_rescan() || (concerned && !event.kind.is_access())
+        };
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| !event.kind.is_access()) {
+            if event.is_ok_and(|event| asks(&event)) {
                 let _due_already = sender.try_send(()).is_err();
             }
         })?;
-        for folder in loader.folders() {
+        for folder in folders {
             watcher.watch(&folder, RecursiveMode::NonRecursive)?;
         }
         let mut issuers = JoinSet::new();
