@@ -502,11 +502,13 @@ impl World {
         serde_json::from_slice(&self.operate(http::Method::GET, "/sessions").await.body).unwrap()
     }
 
-    /// Orders a reload, and waits for what the audit says of it.
-    pub(crate) async fn reload(&self) -> Value {
+    /// Changes a file, orders a reload, and waits for what the audit says of it.
+    pub(crate) async fn reload_after(&self, change: impl FnOnce()) -> Value {
         let before = self.reloads().len();
-        self.reload.send(()).await.unwrap();
-        self.reloaded_after(before).await
+        change();
+        self.order_reload().await;
+        eventually("a record of the reload", async || self.reloads().len() > before).await;
+        self.reloads().swap_remove(before)
     }
 
     /// Orders a reload and does not wait.
@@ -515,16 +517,10 @@ impl World {
     }
 
     /// What the audit says of reloads.
-    pub(crate) fn reloads(&self) -> Vec<Value> {
+    fn reloads(&self) -> Vec<Value> {
         self.audit(|record| {
             matches!(record["event"].as_str(), Some("policy-loaded" | "policy-load-failed" | "reloaded"))
         })
-    }
-
-    /// Waits for the next record of a reload, after so many.
-    pub(crate) async fn reloaded_after(&self, before: usize) -> Value {
-        eventually("a record of the reload", async || self.reloads().len() > before).await;
-        self.reloads().swap_remove(before)
     }
 }
 

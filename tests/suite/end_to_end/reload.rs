@@ -46,8 +46,7 @@ async fn a_bad_bundle_keeps_the_old_one_and_names_the_place() {
     let alice = world.connect("alice").await;
     let before = bundle(&world);
     let wrong = ORDERS_POLICY.replacen("paths ", "path = []\npaths ", 1);
-    world.write_policy("orders.toml", &wrong);
-    let record = world.reload().await;
+    let record = world.reload_after(|| world.write_policy("orders.toml", &wrong)).await;
     let line = 1 + wrong.lines().position(|line| line.starts_with("path =")).unwrap();
     assert_eq!((&record["event"], &record["kept"]), (&"policy-load-failed".into(), &before));
     assert!(record["file"].as_str().unwrap().ends_with("policies/orders.toml"), "{record}");
@@ -123,8 +122,7 @@ async fn nt_51_whatever_is_wrong_with_a_file_the_old_bundle_serves() {
     ];
     for (what, text) in variants {
         let failed = world.audited("policy-load-failed").len();
-        crate::world::put_bytes(&path, &text);
-        let record = world.reload().await;
+        let record = world.reload_after(|| crate::world::put_bytes(&path, &text)).await;
         assert_eq!(record["event"], "policy-load-failed", "{what}: {record}");
         assert_eq!(world.audited("policy-load-failed")[failed]["kept"], before, "{what}");
         assert_eq!(world.get(&alice, "/v1/items").await.status, 200, "{what}");
@@ -183,8 +181,7 @@ async fn nt_52_a_hundred_reloads_under_load_show_no_request_a_mixed_generation()
     // Rule and upstream change together: a request judged by one generation and sent by another would show.
     let even = ORDERS_POLICY.replace("\"use\"", "\"even\"");
     let odd = ORDERS_POLICY.replace("\"use\"", "\"odd\"").replace("{orders}", "{payroll}");
-    crate::world::put(&path, &world.policy(&even));
-    world.reload().await;
+    world.reload_after(|| crate::world::put(&path, &world.policy(&even))).await;
     let over = Arc::new(AtomicBool::new(false));
     let mut load = JoinSet::new();
     let mut tunnels = Vec::new();
@@ -197,8 +194,9 @@ async fn nt_52_a_hundred_reloads_under_load_show_no_request_a_mixed_generation()
         tunnels.push(tunnel);
     }
     for round in 0..RELOADS {
-        crate::world::put(&path, &world.policy(if round % 2 == 0 { &odd } else { &even }));
-        let record = world.reload().await;
+        let record = world
+            .reload_after(|| crate::world::put(&path, &world.policy(if round % 2 == 0 { &odd } else { &even })))
+            .await;
         assert_eq!(record["event"], "policy-loaded", "{record}");
     }
     over.store(true, Ordering::Relaxed);
@@ -299,8 +297,8 @@ async fn a_login_that_began_before_a_renewal_is_bound_to_the_certificate_that_it
 #[tokio::test]
 async fn a_certificate_without_its_key_is_not_taken() {
     let world = World::start().await;
-    crate::world::put(&world.path("tls/server.pem"), &PKI.renewed.certificate);
-    let record = world.reload().await;
+    let record =
+        world.reload_after(|| crate::world::put(&world.path("tls/server.pem"), &PKI.renewed.certificate)).await;
     assert_eq!((&record["what"], &record["result"]), (&"certificate".into(), &"kept".into()), "{record}");
     let stream = world.tls(&[]).await.unwrap();
     assert_eq!(stream.get_ref().1.peer_certificates().unwrap()[0], PKI.server.der());
@@ -313,8 +311,7 @@ async fn a_bad_user_file_keeps_the_old_one_and_a_bad_bundle_does_not_keep_a_disa
     let world = World::start().await;
     let alice = world.connect("alice").await;
     let good = fs::read_to_string(world.path("users.toml")).unwrap();
-    crate::world::put(&world.path("users.toml"), "[[user]]\nname = 7\n");
-    let record = world.reload().await;
+    let record = world.reload_after(|| crate::world::put(&world.path("users.toml"), "[[user]]\nname = 7\n")).await;
     assert_eq!((&record["what"], &record["result"]), (&"users".into(), &"kept".into()), "{record}");
     world.connect("bob").await;
     crate::world::put(&world.path("users.toml"), &good);

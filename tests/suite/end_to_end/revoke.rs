@@ -122,12 +122,10 @@ async fn a_download_goes_on_over_a_reload_that_changes_nothing_for_it() {
     let alice = world.connect("alice").await;
     let mut goes_on = download(&world, &alice).await;
     for round in 0..5 {
-        world.write_policy("orders.toml", &format!("# {round}\n{ORDERS_POLICY}"));
-        world.reload().await;
+        world.reload_after(|| world.write_policy("orders.toml", &format!("# {round}\n{ORDERS_POLICY}"))).await;
         assert!(goes_on.frame().await.unwrap().is_ok());
     }
-    world.users().passwd("alice", &format!("{PASSWORD}!")).unwrap();
-    world.reload().await;
+    world.reload_after(|| _ = world.users().passwd("alice", &format!("{PASSWORD}!")).unwrap()).await;
     assert!(goes_on.frame().await.unwrap().is_ok());
     drop(goes_on);
     world.stop().await;
