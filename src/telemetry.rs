@@ -139,6 +139,8 @@ metrics_table! {
     UPSTREAM_SECONDS = "wicketgate_upstream_seconds", Histogram, [],
         "From forwarding a request to the head of the response.";
     LIMITED = "wicketgate_limited_total", Counter, ["limit"], "Requests and streams refused by a limit, by its kind.";
+    TOKEN_GROUPS_IGNORED = "wicketgate_token_groups_ignored_total", Counter, ["issuer"],
+        "Groups that a token stated and its issuer may not state, by issuer.";
     POLICY_LOADED = "wicketgate_policy_loaded_total", Counter, [], "Bundles taken into force.";
     POLICY_LOAD_FAILED = "wicketgate_policy_load_failed_total", Counter, [],
         "Bundles that were not taken; the one before stayed.";

@@ -266,6 +266,11 @@ impl Stack {
         self.clock.set_stalled(false);
     }
 
+    /// Whether a stream has bytes that the client's window keeps back.
+    pub fn has_unsent(&self) -> bool {
+        self.connections.iter().flatten().any(|connection| connection.socket().send_queue() > 0)
+    }
+
     /// A packet arrived from the client. Answers that need no connection go into `out` at once.
     pub fn handle_input(&mut self, packet: &[u8], now: Instant, out: &mut impl PacketSink) {
         let at = self.clock.advance(now);

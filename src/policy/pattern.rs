@@ -262,21 +262,15 @@ impl Pattern {
 
     /// The patterns that a deny rule stands for which names this one.
     ///
-    /// Many servers answer `/v1/orders/` as `/v1/orders`, and list a collection under the path that `**` leaves out. So
-    /// a denial of `P` is one of `P/` too, and a denial of `P/**` is one of `P` and `P/` too. They keep the author's text.
+    /// Many servers answer `/v1/orders/` as `/v1/orders`, so a denial of `P` is one of `P/` too. One of `P/**` is as written:
+    /// what lies below `P` may be denied while `P` itself is allowed.
     pub(crate) fn denied(self) -> Vec<Self> {
-        let ends_empty = self.segments.last().is_some_and(Segment::may_be_empty);
-        let mut all = Vec::with_capacity(3);
-        if self.rest && !self.segments.is_empty() {
-            all.push(Self { rest: false, ..self.clone() });
+        if self.rest || self.segments.last().is_none_or(Segment::may_be_empty) {
+            return vec![self];
         }
-        if !ends_empty {
-            let empty = Segment::Literal(Box::default());
-            let segments = self.segments.iter().cloned().chain([empty]).collect();
-            all.push(Self { text: self.text.clone(), segments, rest: false });
-        }
-        all.push(self);
-        all
+        let empty = Segment::Literal(Box::default());
+        let segments = self.segments.iter().cloned().chain([empty]).collect();
+        vec![Self { text: self.text.clone(), segments, rest: false }, self]
     }
 
     /// Whether some path is in both.

@@ -26,6 +26,9 @@ use crate::{clock, entropy, ppp, telemetry};
 /// How long a client may take to answer Call Disconnect before the connection is closed without it.
 const FAREWELL: Duration = Duration::from_secs(6);
 
+/// How often a draining session looks whether the client has taken everything.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// How often the requests that the pre-limit refused are summed into one audit record.
 const SUM: Duration = Duration::from_secs(1);
 
@@ -89,6 +92,7 @@ impl Connections {
                         let (name, method) = (session.login().subject().as_str(), session.login().tunnel().method);
                         let refused = Refused { name: name.into(), method, reason: full.into() };
                         self.shared.login_refused(peer, session.correlation_id(), &refused);
+                        driver.close();
                         self.farewell(&mut driver).await;
                     }
                 }
@@ -100,7 +104,10 @@ impl Connections {
                 }
                 match over {
                     Over::Tunnel(_) => {}
-                    Over::Late | Over::Revoked => self.farewell(&mut driver).await,
+                    Over::Late | Over::Revoked => {
+                        driver.close();
+                        self.farewell(&mut driver).await;
+                    }
                 }
             }
         }
@@ -154,7 +161,10 @@ impl Connections {
                     };
                     // Streams first: what they carry must not outlive the decision to end the session.
                     drop(streams);
-                    if let Gone::Session(_) = gone {
+                    if let Gone::Session(why) = gone {
+                        if why != Why::Drain {
+                            driver.close();
+                        }
                         self.farewell(driver).await;
                     }
                     return gone;
@@ -187,7 +197,7 @@ impl Connections {
         let mut grace = pin!(tokio::time::sleep(self.shared.grace));
         let mut cut = pin!(session.ended_at_once());
         self.look_again(driver, session);
-        while !streams.is_empty() {
+        while !streams.is_empty() || driver.has_unsent() {
             tokio::select! {
                 why = &mut cut => return Gone::Session(why),
                 () = &mut too_old => return Gone::Session(Why::TooOld),
@@ -195,14 +205,16 @@ impl Connections {
                 Ok(()) = generations.changed() => self.look_again(driver, session),
                 step = driver.next() => if let Step::Ended(ended) = step { return Gone::Tunnel(ended) },
                 Some(served) = streams.join_next() => report(served),
+                // Nothing tells when the client has taken the last bytes of a stream that is over.
+                () = tokio::time::sleep(LOOK), if streams.is_empty() => {}
             }
         }
+        driver.drain();
         Gone::Session(Why::Drain)
     }
 
-    /// Says goodbye (Call Disconnect) and waits a little for the answer.
+    /// Waits a little for the client's answer to the goodbye that was begun.
     async fn farewell(&self, driver: &mut Driver) {
-        driver.close();
         let answered = async { while !matches!(driver.next().await, Step::Ended(_)) {} };
         drop(tokio::time::timeout(FAREWELL, answered).await);
     }

@@ -14,6 +14,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{RootCertStore, ServerConfig};
 
 use super::services::{self, Given, Services, Source as ServicesSource};
+use super::watched::Watched;
 use crate::clock;
 use crate::complaint::{Complaint, Severity};
 use crate::config::{self, Config, KeyPair, pem};
@@ -165,12 +166,9 @@ impl Loader {
         fixed
     }
 
-    /// The folders whose changes ask for a reload.
-    pub(super) fn folders(&self) -> BTreeSet<PathBuf> {
-        let config = &self.config;
-        let files = [&config.users.file, &config.tls.certificate, &config.tls.key];
-        let folder = |file: &PathBuf| file.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf);
-        files.into_iter().map(folder).chain([config.policies.clone()]).collect()
+    /// The files and the folder whose changes ask for a reload.
+    pub(super) fn watched(&self) -> Watched {
+        watched(&self.config)
     }
 
     fn snapshot(&mut self) -> Snapshot {
@@ -313,6 +311,13 @@ fn check_limits(bundle: &Bundle, config: &Config) -> Result<(), Vec<Complaint>> 
         .map(|(limit, error)| complaint(&config.policies, "limit", format!("limit {}: {error}", limit.id), None))
         .collect();
     if complaints.is_empty() { Ok(()) } else { Err(complaints) }
+}
+
+/// The files and the folder whose changes ask for a reload.
+pub(super) fn watched(config: &Config) -> Watched {
+    let mut files = vec![config.users.file.clone(), config.tls.certificate.clone(), config.tls.key.clone()];
+    files.extend(named_files(config).into_iter().map(|(_, path)| path.clone()));
+    Watched { files, folder: config.policies.clone() }
 }
 
 /// What policy files may refer to under this configuration.

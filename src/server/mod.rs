@@ -11,6 +11,7 @@ mod refusals;
 mod reload;
 mod services;
 mod shared;
+mod watched;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -96,6 +97,7 @@ pub async fn run(
         .with_context(|| format!("[audit] file: cannot append to {}", config.audit.file.display()))?;
     let bound = Bound { listen: listener.local_addr()?, admin: admin_listener.local_addr()? };
 
+    let look = loader::watched(&config).look();
     let (loader, first, report) = Loader::first(config.clone())
         .map_err(|complaints| anyhow::anyhow!("{}", config::complaint::text(&complaints)))?;
     let shared = Arc::new(shared(&config, Snapshots::new(first), audit)?);
@@ -141,7 +143,7 @@ pub async fn run(
             summed.sum_refusals();
         }
     });
-    let mut reloads = reload::Reloads::new(Arc::clone(&shared), limits, loader, path)?;
+    let mut reloads = reload::Reloads::new(Arc::clone(&shared), limits, loader, path, look);
     ready(bound);
 
     let mut reloading = pin!(reloads.run(&mut orders.reload));

@@ -1,29 +1,29 @@
 //! When to read everything again, and what follows from it.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::{RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
 use super::loader::{Loader, Outcome, Report};
 use super::shared::Shared;
+use super::watched::Look;
 use crate::complaint::Complaint;
 use crate::limits::Limits;
 use crate::{audit, config, policy, proxy, telemetry};
 
-/// How long nothing must have changed before the reading begins: an editor, a checkout and a `ConfigMap` change several
-/// files in a row, and half of them mean something else than all.
-const SILENCE: Duration = Duration::from_millis(200);
+/// How often the files are looked at. A change is read when two looks in a row agree about it: an editor, a checkout and
+/// a `ConfigMap` change several files in a row, and half of them mean something else than all.
+const TICK: Duration = Duration::from_millis(200);
 
-/// How long changes are waited for that do not end: whoever writes all the time must not keep a revocation out.
-const MAX_WAIT: Duration = Duration::from_secs(2);
+/// How many looks in a row may disagree before the reading begins all the same: whoever writes all the time must not
+/// keep a revocation out.
+const MAX_RESTLESS: u32 = 10;
 
-/// How often everything is read although nothing said that it changed: certificates are renewed by time, and a file
-/// system may not tell.
+/// How often everything is read although nothing changed: certificates of API hosts are renewed by time.
 const SWEEP: Duration = Duration::from_secs(600);
 
 /// Watches, reads and replaces.
@@ -33,46 +33,51 @@ pub(super) struct Reloads {
     /// Lent to the thread that reads.
     loader: Option<Loader>,
     path: PathBuf,
-    changes: mpsc::Receiver<()>,
-    _watcher: notify::RecommendedWatcher,
+    /// What the files looked like when they were last read.
+    read: Look,
     /// Keeps the keys of the current bundle's issuers fresh.
     issuers: JoinSet<()>,
 }
 
 impl Reloads {
-    /// Begins to watch the folders of certificates, users and policies.
-    ///
-    /// # Errors
-    ///
-    /// When the operating system cannot watch.
-    pub(super) fn new(shared: Arc<Shared>, limits: Arc<Limits>, loader: Loader, path: PathBuf) -> notify::Result<Self> {
-        // One place is enough: a change that finds it taken is part of the reload that is due.
-        let (sender, changes) = mpsc::channel(1);
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| !event.kind.is_access()) {
-                let _due_already = sender.try_send(()).is_err();
-            }
-        })?;
-        for folder in loader.folders() {
-            watcher.watch(&folder, RecursiveMode::NonRecursive)?;
-        }
+    /// Keeps `loader`'s generation up to date; `read` is a look from before its first reading.
+    pub(super) fn new(shared: Arc<Shared>, limits: Arc<Limits>, loader: Loader, path: PathBuf, read: Look) -> Self {
         let mut issuers = JoinSet::new();
         issuers.spawn(shared.snapshots.load().tokens.run());
-        Ok(Self { shared, limits, loader: Some(loader), path, changes, _watcher: watcher, issuers })
+        Self { shared, limits, loader: Some(loader), path, read, issuers }
     }
 
     /// Runs until it is dropped. `everything` asks for the configuration file too.
     pub(super) async fn run(&mut self, everything: &mut mpsc::Receiver<()>) {
+        let mut sweep = pin!(tokio::time::sleep(SWEEP));
         loop {
             let all = tokio::select! {
-                Some(()) = self.changes.recv() => {
-                    settle(&mut self.changes, SILENCE, MAX_WAIT).await;
-                    false
-                }
+                () = self.changed() => false,
                 Some(()) = everything.recv() => true,
-                () = tokio::time::sleep(SWEEP) => false,
+                () = &mut sweep => false,
             };
             self.reload(all).await;
+            sweep.set(tokio::time::sleep(SWEEP));
+        }
+    }
+
+    /// Waits until the files differ from what was read, and rest.
+    async fn changed(&mut self) {
+        let Some(watched) = self.loader.as_ref().map(Loader::watched) else { return std::future::pending().await };
+        let watched = Arc::new(watched);
+        let mut last = self.read.clone();
+        let mut restless = 0;
+        loop {
+            tokio::time::sleep(TICK).await;
+            let watched = Arc::clone(&watched);
+            // A look that fails is the look of a thread that panicked; the next one tells.
+            let Ok(look) = tokio::task::spawn_blocking(move || watched.look()).await else { continue };
+            restless = if look == last { 0 } else { restless + 1 };
+            if look != self.read && (look == last || restless > MAX_RESTLESS) {
+                self.read = look;
+                return;
+            }
+            last = look;
         }
     }
 
@@ -124,12 +129,6 @@ impl Reloads {
         }
         tell(&self.shared, &report);
     }
-}
-
-/// Waits until no change came for the time of `silence`, or for `max_wait`.
-async fn settle(changes: &mut mpsc::Receiver<()>, silence: Duration, max_wait: Duration) {
-    let changing = async { while let Ok(Some(())) = timeout(silence, changes.recv()).await {} };
-    let _still_changing = timeout(max_wait, changing).await.is_err();
 }
 
 /// Tells how the first reading went.
@@ -214,40 +213,5 @@ fn warn(what: &'static str, complaints: &[Complaint]) {
             complaint.file,
             complaint.message
         );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HOUR: Duration = Duration::from_secs(3600);
-
-    #[tokio::test]
-    async fn a_reload_waits_for_the_last_of_many_changes() {
-        let (sender, mut changes) = mpsc::channel(1);
-        let many = async move {
-            for _ in 0..1000 {
-                sender.send(()).await.unwrap();
-            }
-        };
-        tokio::join!(settle(&mut changes, HOUR, HOUR), many);
-        assert!(changes.is_closed() && changes.is_empty(), "a change was left");
-    }
-
-    #[tokio::test]
-    async fn a_reload_begins_after_a_silence_and_in_spite_of_endless_changes() {
-        let (sender, mut changes) = mpsc::channel(1);
-        settle(&mut changes, Duration::from_millis(1), HOUR).await;
-        let endless = async {
-            while sender.send(()).await.is_ok() {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::select! {
-            () = settle(&mut changes, HOUR, Duration::from_millis(20)) => {}
-            () = endless => unreachable!("somebody receives"),
-        }
-        assert!(!sender.is_closed());
     }
 }

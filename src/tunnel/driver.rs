@@ -174,6 +174,16 @@ impl Driver {
         self.shared.lock().tunnel.close(clock::now());
     }
 
+    /// Begins the end like [`Driver::close`], behind all that the streams have written.
+    pub fn drain(&mut self) {
+        self.shared.lock().tunnel.drain(clock::now());
+    }
+
+    /// Whether a stream has bytes that the client's window keeps back.
+    pub fn has_unsent(&self) -> bool {
+        self.shared.lock().tunnel.has_unsent()
+    }
+
     /// Bytes of SSTP that came and went.
     pub fn bytes(&self) -> (u64, u64) {
         (self.received, self.sent)

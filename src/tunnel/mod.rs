@@ -238,6 +238,20 @@ impl Tunnel {
         }
     }
 
+    /// Ends the session as [`Tunnel::close`] does, but lets the streams say what they have to say.
+    pub fn drain(&mut self, now: Instant) {
+        if self.carries() {
+            self.closing = true;
+        } else {
+            self.hang_up(now);
+        }
+    }
+
+    /// Whether a stream has bytes that the client's window keeps back.
+    pub fn has_unsent(&self) -> bool {
+        self.stack.has_unsent()
+    }
+
     fn hang_up(&mut self, now: Instant) {
         self.closing = false;
         self.sstp.close(now);

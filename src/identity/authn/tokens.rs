@@ -12,6 +12,7 @@ use super::jwks::KeyStore;
 use super::jwt::{MAX_TOKEN, Unverified, Verified, Verifier};
 use super::refusal::TokenRefusal;
 use super::verdicts::{TokenHash, Verdict, Verdicts};
+use crate::telemetry;
 
 /// The issuers of one bundle, their keys, and the tokens that were verified lately.
 #[derive(Debug)]
@@ -104,7 +105,7 @@ impl Tokens {
         if verified.ignored_groups > 0 {
             let ignored = u64::try_from(verified.ignored_groups).unwrap_or(u64::MAX);
             let issuer = issuer.config.name.to_string();
-            metrics::counter!("wicketgate_token_groups_ignored_total", "issuer" => issuer).increment(ignored);
+            metrics::counter!(telemetry::TOKEN_GROUPS_IGNORED, "issuer" => issuer).increment(ignored);
         }
         let verified = Arc::new(verified);
         let verdict = Verdict { issuer: issuer.serial, epoch, verified: Arc::clone(&verified) };

@@ -147,11 +147,10 @@ fn a_trailing_slash_passes_no_denial() {
     let org = rule("deny", "metrics", "\"dev\"", "\"GET\"", "\"/metrics\", \"/debug/**\"");
     let file = api("orders", HOST, &format!("{}{denies}", rule("allow", "all", "\"dev\"", "\"GET\"", "\"/**\"")));
     let bundle = load(&[("_identity.toml", IDENTITY), ("_org.toml", &org), ("orders.toml", &file)]);
-    for path in ["v1/admin", "v1/admin/", "v1/logs", "v1/logs/", "v1/logs/1/", "metrics", "metrics/", "debug", "debug/"]
-    {
+    for path in ["v1/admin", "v1/admin/", "v1/logs/1/", "metrics", "metrics/", "debug/1"] {
         assert_eq!(answer(&bundle, "groups=dev", "GET", &format!("orders.api.corp.example/{path}")), "403 denied-by");
     }
-    for path in ["v1/admin/x", "v1/logsx/", "metrics/x"] {
+    for path in ["v1/admin/x", "v1/logs", "v1/logsx/", "metrics/x", "debug"] {
         let got = answer(&bundle, "groups=dev", "GET", &format!("orders.api.corp.example/{path}"));
         assert_eq!(got, "allow orders/all", "{path}");
     }

@@ -1,0 +1,94 @@
+//! What the files and folders that a reload reads look like from outside.
+//!
+//! They are looked at a few times a second, not waited for: the audit file often lies in the same folder, and a watcher
+//! of the operating system would be woken by every one of its lines; and what has looked the same twice in a row is
+//! not in the middle of being written. A look follows links, so the `..data` swap of a `ConfigMap` is a change.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// The files and the folder whose changes ask for a reload.
+#[derive(Clone, Debug)]
+pub(super) struct Watched {
+    pub(super) files: Vec<PathBuf>,
+    pub(super) folder: PathBuf,
+}
+
+/// One look at all of them. Two that are equal saw the same files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Look(Vec<(PathBuf, Option<Stamp>)>);
+
+/// What changes when a file is written, replaced or linked to another.
+type Stamp = (u64, u64, i64, i64, u64);
+
+impl Watched {
+    /// Looks at everything. What cannot be looked at is a fact as well.
+    pub(super) fn look(&self) -> Look {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut paths: Vec<PathBuf> =
+            entries.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+        paths.sort();
+        paths.extend(self.files.iter().cloned());
+        let seen = paths.into_iter().map(|path| {
+            let stamp = stamp(&path);
+            (path, stamp)
+        });
+        Look(seen.collect())
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let seen = fs::metadata(path).ok()?;
+    Some((seen.dev(), seen.ino(), seen.mtime(), seen.mtime_nsec(), seen.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_read_makes_a_difference() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("policies")).unwrap();
+        fs::write(at("users.toml"), "a").unwrap();
+        let watched = Watched { files: vec![at("users.toml")], folder: at("policies") };
+        let mut last = watched.look();
+        let mut differs = || {
+            let look = watched.look();
+            let differs = look != last;
+            last = look;
+            differs
+        };
+        assert!(!differs());
+        fs::write(at("audit.jsonl"), "{}").unwrap();
+        fs::write(at("policies/.orders.toml.swp"), "x").unwrap();
+        assert!(!differs(), "what nobody reads");
+        fs::write(at("policies/orders.toml"), "api = 1").unwrap();
+        assert!(differs(), "a new file");
+        fs::write(at("users.toml"), "ab").unwrap();
+        assert!(differs(), "a longer file");
+        fs::remove_file(at("users.toml")).unwrap();
+        assert!(differs(), "a file that is gone");
+        assert!(!differs());
+    }
+
+    #[test]
+    fn a_link_that_points_elsewhere_is_a_change() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for version in ["one", "two"] {
+            fs::create_dir(at(version)).unwrap();
+            fs::write(at(version).join("orders.toml"), "api = 1").unwrap();
+        }
+        symlink(at("one"), at("..data")).unwrap();
+        symlink("..data/orders.toml", at("orders.toml")).unwrap();
+        let watched = Watched { files: Vec::new(), folder: folder.path().to_owned() };
+        let before = watched.look();
+        symlink(at("two"), at("..new")).unwrap();
+        fs::rename(at("..new"), at("..data")).unwrap();
+        assert_ne!(watched.look(), before);
+    }
+}
