@@ -531,21 +531,15 @@ pub(crate) fn profile(person: &str) -> Profile {
 
 /// The virtual address of a host that exists for this person.
 pub(crate) async fn address_of(tunnel: &Tunnel, host: &str) -> Ipv4Addr {
-    match tunnel.resolve(host).await.unwrap() {
-        Resolved::Addresses(addresses) => addresses[0],
-        other => panic!("{host} resolves to {other:?}"),
-    }
+    let resolved = tunnel.resolve(host).await.unwrap();
+    let Resolved::Addresses(addresses) = resolved else { panic!("{host} resolves to {resolved:?}") };
+    addresses[0]
 }
 
 /// The reason code of a refusal.
 pub(crate) fn reason(response: &Response) -> String {
     let problem: Value = serde_json::from_slice(&response.body).unwrap_or_default();
     problem["reason"].as_str().unwrap_or_default().to_owned()
-}
-
-/// A port that nothing listens on, most likely.
-pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Waits until something is so.

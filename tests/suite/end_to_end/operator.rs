@@ -1,6 +1,5 @@
 //! What the operator does and sees: start, health, sessions, drain.
 
-use http_body_util::BodyExt as _;
 use wicket_client::{Ended, Error, Request};
 
 use super::revoke::{download, ends};

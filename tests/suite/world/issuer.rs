@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -92,11 +92,9 @@ impl Issuer {
     pub(crate) fn token_with(&self, person: &str, change: Value) -> String {
         let mut claims = self.claims(person);
         for (name, value) in change.as_object().unwrap() {
-            match value {
-                Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
-                value => claims[name] = value.clone(),
-            }
+            claims[name] = value.clone();
         }
+        claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
         self.sign(&claims)
     }
 
@@ -123,7 +121,7 @@ impl Issuer {
 
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
-    wicketgate::clock::wall().duration_since(SystemTime::from(UNIX_EPOCH)).unwrap().as_secs()
+    wicketgate::clock::wall().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 fn signed_part(header: &Value, claims: &Value) -> String {
