@@ -185,7 +185,7 @@ impl Builder {
         let orders = Backend::start("orders", Arc::clone(&ledger)).await;
         let payroll = Backend::start("payroll", Arc::clone(&ledger)).await;
         let (issuer, partner) =
-            if self.issuers { (Some(Issuer::start().await), Some(Issuer::start().await)) } else { (None, None) };
+            if self.issuers { (Some(Issuer::start(0).await), Some(Issuer::start(1).await)) } else { (None, None) };
         let files = Files { folder, ledger, orders, payroll, issuer, partner };
         fs::create_dir(files.path("tls")).unwrap();
         files.write_server_certificate(&PKI.server);
