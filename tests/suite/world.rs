@@ -185,7 +185,7 @@ impl Builder {
         let orders = Backend::start("orders", Arc::clone(&ledger)).await;
         let payroll = Backend::start("payroll", Arc::clone(&ledger)).await;
         let (issuer, partner) =
-            if self.issuers { (Some(Issuer::start().await), Some(Issuer::start().await)) } else { (None, None) };
+            if self.issuers { (Some(Issuer::start(0).await), Some(Issuer::start(1).await)) } else { (None, None) };
         let files = Files { folder, ledger, orders, payroll, issuer, partner };
         fs::create_dir(files.path("tls")).unwrap();
         files.write_server_certificate(&PKI.server);
@@ -531,10 +531,9 @@ pub(crate) fn profile(person: &str) -> Profile {
 
 /// The virtual address of a host that exists for this person.
 pub(crate) async fn address_of(tunnel: &Tunnel, host: &str) -> Ipv4Addr {
-    match tunnel.resolve(host).await.unwrap() {
-        Resolved::Addresses(addresses) => addresses[0],
-        other => panic!("{host} resolves to {other:?}"),
-    }
+    let resolved = tunnel.resolve(host).await.unwrap();
+    let Resolved::Addresses(addresses) = resolved else { panic!("{host} resolves to {resolved:?}") };
+    addresses[0]
 }
 
 /// The reason code of a refusal.

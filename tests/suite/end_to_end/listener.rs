@@ -184,7 +184,7 @@ async fn a_head_that_comes_byte_by_byte_is_read() {
 async fn a_head_that_is_too_long_is_malformed() {
     let world = World::start().await;
     let head = |length: usize| {
-        let begin = format!("GET / HTTP/1.1\r\nHost: x\r\nCookie: ");
+        let begin = "GET / HTTP/1.1\r\nHost: x\r\nCookie: ";
         format!("{begin}{}\r\n\r\n", "c".repeat(length - begin.len() - 4))
     };
     assert_eq!(ask(&world, &head(8192)).await.status(), Some(404), "8 KiB");

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -21,30 +21,33 @@ use super::pki::PKI;
 /// Whom this proxy's tokens are for.
 pub(crate) const AUDIENCE: &str = "wicketgate";
 
-/// The keys of every issuer of this process: making an RSA key takes long.
+/// The keys of the two issuers of every world: making an RSA key takes long, so both show the same.
 struct Keys {
-    ec: KeyPair,
+    ec: [KeyPair; 2],
     rsa: KeyPair,
 }
 
 static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys {
-    ec: KeyPair::generate().unwrap(),
+    ec: [KeyPair::generate().unwrap(), KeyPair::generate().unwrap()],
     rsa: KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap(),
 });
 
 /// A running issuer.
 pub(crate) struct Issuer {
     pub(crate) url: String,
+    key: &'static KeyPair,
     _tasks: JoinSet<()>,
 }
 
 impl Issuer {
-    pub(super) async fn start() -> Self {
+    /// The first issuer of a world, or the second.
+    pub(super) async fn start(number: usize) -> Self {
+        let key = &KEYS.ec[number];
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         let url = format!("https://localhost:{}", address.port());
         let documents =
-            Arc::new([json!({ "issuer": url, "jwks_uri": format!("{url}/keys") }).to_string(), jwks().to_string()]);
+            Arc::new([json!({ "issuer": url, "jwks_uri": format!("{url}/keys") }).to_string(), jwks(key).to_string()]);
         let acceptor = TlsAcceptor::from(Arc::new(PKI.localhost.server_config()));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
@@ -67,7 +70,7 @@ impl Issuer {
                 });
             }
         });
-        Self { url, _tasks: tasks }
+        Self { url, key, _tasks: tasks }
     }
 
     /// Claims that count now.
@@ -92,18 +95,16 @@ impl Issuer {
     pub(crate) fn token_with(&self, person: &str, change: Value) -> String {
         let mut claims = self.claims(person);
         for (name, value) in change.as_object().unwrap() {
-            match value {
-                Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
-                value => claims[name] = value.clone(),
-            }
+            claims[name] = value.clone();
         }
+        claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
         self.sign(&claims)
     }
 
     fn sign(&self, claims: &Value) -> String {
         let header =
             Header { kid: Some("ec".to_owned()), typ: Some("at+jwt".to_owned()), ..Header::new(Algorithm::ES256) };
-        let key = EncodingKey::from_ec_pem(KEYS.ec.serialize_pem().as_bytes()).unwrap();
+        let key = EncodingKey::from_ec_pem(self.key.serialize_pem().as_bytes()).unwrap();
         jsonwebtoken::encode(&header, claims, &key).unwrap()
     }
 
@@ -123,7 +124,7 @@ impl Issuer {
 
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
-    wicketgate::clock::wall().duration_since(SystemTime::from(UNIX_EPOCH)).unwrap().as_secs()
+    wicketgate::clock::wall().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 fn signed_part(header: &Value, claims: &Value) -> String {
@@ -134,8 +135,8 @@ fn base64(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn jwks() -> Value {
-    let point = KEYS.ec.der_bytes();
+fn jwks(key: &KeyPair) -> Value {
+    let point = key.der_bytes();
     let (n, e) = rsa_numbers(KEYS.rsa.der_bytes());
     json!({ "keys": [
         { "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": "ec",
