@@ -44,7 +44,7 @@ fn check(request: &[u8], answer: &[u8]) {
     assert!((300..=576).contains(&answer.len()));
     assert_eq!(request[..1], [1]);
     assert_eq!(request[12..16], CLIENT.octets(), "an answer about another address");
-    assert_eq!(dhcp::option(request, 53), Some(&[8][..]), "an answer to something else than INFORM");
+    assert_eq!(stated(request, 53).last(), Some(&&[8][..]), "an answer to something else than INFORM");
     let transaction = [answer[4], answer[5], answer[6], answer[7]];
     assert_eq!(request[4..8], transaction);
     assert!(dhcp::is_ack(answer, u32::from_be_bytes(transaction)));
@@ -52,6 +52,7 @@ fn check(request: &[u8], answer: &[u8]) {
     assert_eq!(answer[16..28], [0; 12], "no other address is given");
     assert_eq!(answer[28..44], request[28..44]);
     for (code, value) in options(answer) {
+        assert!(matches!(code, 53 | 54) || stated(request, 55).concat().contains(&code), "option {code} unasked");
         match code {
             1 => assert_eq!(value, [255; 4]),
             6 | 54 => assert_eq!(value, GATEWAY.octets()),
@@ -63,6 +64,25 @@ fn check(request: &[u8], answer: &[u8]) {
     }
 }
 
+/// The values of an option that may stand more than once.
+fn stated(request: &[u8], wanted: u8) -> Vec<&[u8]> {
+    let (mut values, mut rest) = (Vec::new(), &request[FIXED..]);
+    loop {
+        rest = match rest {
+            [0, tail @ ..] => tail,
+            [255, ..] | [] | [_] => return values,
+            [code, length, tail @ ..] => {
+                let Some((value, tail)) = tail.split_at_checked(usize::from(*length)) else { return values };
+                if *code == wanted {
+                    values.push(value);
+                }
+                tail
+            }
+        };
+    }
+}
+
+/// Our options; each stands once.
 fn options(answer: &[u8]) -> Vec<(u8, &[u8])> {
     let (mut found, mut rest) = (Vec::new(), &answer[FIXED..]);
     loop {

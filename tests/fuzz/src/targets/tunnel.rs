@@ -42,7 +42,7 @@ pub(crate) fn operations(bytes: &[u8]) {
     let mut session = Session::new(input.byte());
     session.turn();
     for _ in 0..(input.byte() % 16) {
-        session.pilot();
+        session.pilot(0, 0);
     }
     while !input.is_empty() {
         session.operate(&mut input);
@@ -58,6 +58,8 @@ struct Session {
     same: Outgoing,
     now: Instant,
     client: SimClient,
+    /// Nothing that the client said was changed.
+    honest: bool,
     /// What the tunnel sent since the honest client was given its turn.
     heard: Vec<u8>,
     /// Where the next input of the second tunnel is cut.
@@ -101,6 +103,7 @@ impl Session {
             same: Outgoing::default(),
             now,
             client,
+            honest: true,
             heard: accepted("Mon, 23 Nov 2026 22:00:00 GMT"),
             cut: 1,
             backlog: 0,
@@ -119,7 +122,7 @@ impl Session {
     fn operate(&mut self, input: &mut Input<'_>) {
         match input.byte() % 16 {
             0 => self.receive(input.long()),
-            1 => self.pilot(),
+            1 => self.pilot(0, 0),
             2 => self.wait(input.time()),
             3 => self.wait_for_timeout(),
             4 => self.resolve(input.byte()),
@@ -136,31 +139,40 @@ impl Session {
                     self.backlog = 0;
                 }
             }
-            _ if input.byte() == 0 => {
-                if input.flag() {
+            _ => match input.byte() {
+                0 => {
                     self.client.disconnect(self.now);
-                    self.pilot();
-                } else {
+                    self.pilot(0, 0);
+                }
+                1 => {
                     self.whole.close(self.now);
                     self.pieces.close(self.now);
                 }
-            }
-            _ => self.receive(&wire::ECHO_REQUEST),
+                2 => self.receive(&wire::ECHO_REQUEST),
+                at => self.pilot(usize::from(at), input.byte()),
+            },
         }
     }
 
-    /// The honest client hears what was sent since its last turn, and says what it has to say.
-    fn pilot(&mut self) {
+    /// The honest client hears what was sent since its last turn, and says what it has to say; on the way some bits of
+    /// one byte are turned over.
+    fn pilot(&mut self, at: usize, bits: u8) {
         let heard = std::mem::take(&mut self.heard);
         self.client.handle_timeout(self.now);
         self.client.handle_input(&heard, self.now);
         while let Some(event) = self.client.poll_event() {
-            if let sim::Event::Up(up) = event {
+            if let sim::Event::Up(up) = event
+                && self.honest
+            {
                 assert_eq!((up.address, up.gateway), (CLIENT, GATEWAY));
             }
         }
         let mut said = Vec::new();
         self.client.poll_transmit(&mut said);
+        if let Some(byte) = said.get_mut(at) {
+            *byte ^= bits;
+            self.honest &= bits == 0;
+        }
         self.receive(&said);
         self.turn();
         if self.proof.is_some() {
