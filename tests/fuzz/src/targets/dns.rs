@@ -69,7 +69,7 @@ fn over_tcp(stack: &mut Stack, query: &[u8], cut: usize, now: Instant) -> Option
         }
         peer.sequence = peer.sequence.wrapping_add(data.len() as u32);
     }
-    let Some((length, message)) = answer.split_first_chunk::<2>() else { return None };
+    let (length, message) = answer.split_first_chunk::<2>()?;
     assert_eq!(usize::from(u16::from_be_bytes(*length)), message.len(), "the length in front of an answer");
     Some(message.to_vec())
 }

@@ -150,7 +150,7 @@ fn skip(body: Body, mut bytes: &[u8]) -> Option<&[u8]> {
             };
             assert_eq!(bytes.get(..digits), Some(format!("{size:x}\r\n").as_bytes()), "a chunk size has one spelling");
             let content = bytes.get(digits..)?.get(usize::try_from(size).ok()?..)?;
-            let Some((end, after)) = content.split_first_chunk::<2>() else { return None };
+            let (end, after) = content.split_first_chunk::<2>()?;
             assert_eq!(end, b"\r\n");
             bytes = after;
             if size == 0 {

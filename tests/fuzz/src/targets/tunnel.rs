@@ -51,6 +51,37 @@ pub(crate) fn operations(bytes: &[u8]) {
     session.end();
 }
 
+/// A connection: the address and port that it is to, and the client's port.
+type Path = (Ipv4Addr, u16, u16);
+
+/// What the client knows of a connection.
+#[derive(Clone, Copy)]
+struct Peer {
+    /// The next segment's sequence and acknowledgment numbers, when it is honest.
+    sequence: u32,
+    acknowledgment: u32,
+    /// The first sequence numbers of both, after the server's SYN.
+    begins: Option<(u32, u32)>,
+}
+
+impl Peer {
+    const NEW: Self = Self { sequence: 1000, acknowledgment: 0, begins: None };
+}
+
+/// A stream that the owner holds.
+struct Stream {
+    id: StreamId,
+    /// The connection, and the sequence numbers of the next byte to read and to write.
+    carries: Option<(Path, u32, u32)>,
+}
+
+/// The byte that a connection has at a sequence number, different for each connection and direction.
+fn content((address, port, peer_port): Path, to_client: bool, sequence: u32) -> u8 {
+    let path = u32::from(address).wrapping_mul(31) ^ u32::from(port) << 16 ^ u32::from(peer_port) << 1;
+    let seed = sequence ^ path.wrapping_mul(0x85EB_CA6B) ^ u32::from(to_client);
+    (seed.wrapping_mul(0x9E37_79B1) >> 24) as u8
+}
+
 struct Session {
     whole: Tunnel,
     pieces: Tunnel,
@@ -71,9 +102,12 @@ struct Session {
     accepted: bool,
     up: bool,
     ended: bool,
-    streams: Vec<StreamId>,
-    /// By the client's port: what the next honest segment says.
-    peers: HashMap<(Ipv4Addr, u16, u16), (u32, u32)>,
+    streams: Vec<Stream>,
+    peers: HashMap<Path, Peer>,
+    /// The path of the segment that was received last.
+    latest: Option<Path>,
+    /// Only whole segments were received, so that it is known what each stream carries.
+    clean: bool,
     max_packet: usize,
 }
 
@@ -115,19 +149,30 @@ impl Session {
             ended: false,
             streams: Vec::new(),
             peers: HashMap::new(),
+            latest: None,
+            clean: true,
             max_packet: usize::from(ppp::MTU),
         }
     }
 
     fn operate(&mut self, input: &mut Input<'_>) {
         match input.byte() % 16 {
-            0 => self.receive(input.long()),
+            0 => {
+                self.clean = false;
+                self.receive(input.long());
+            }
             1 => self.pilot(0, 0),
             2 => self.wait(input.time()),
             3 => self.wait_for_timeout(),
             4 => self.resolve(input.byte()),
-            5 => self.receive_frame(&[&[0xFF, 0x03][..], input.short()].concat()),
-            6 => self.receive_packet(input.short()),
+            5 => {
+                self.clean = false;
+                self.receive_frame(&[&[0xFF, 0x03][..], input.short()].concat());
+            }
+            6 => {
+                self.clean = false;
+                self.receive_packet(input.short());
+            }
             7..=9 => self.receive_segment(input),
             10 => self.receive_datagram(input),
             11 => self.use_stream(input),
@@ -172,6 +217,7 @@ impl Session {
         if let Some(byte) = said.get_mut(at) {
             *byte ^= bits;
             self.honest &= bits == 0;
+            self.clean &= bits == 0;
         }
         self.receive(&said);
         self.turn();
@@ -211,21 +257,23 @@ impl Session {
         let to = [ORDERS, TENANTS, GATEWAY, HIDDEN, WORLD][usize::from(choice) % 5];
         let port = [443, 80, 53, 22][usize::from(choice >> 3) % 4];
         let peer_port = 50_000 + u16::from(choice >> 5);
-        let &(sequence, acknowledgment) = self.peers.get(&(to, port, peer_port)).unwrap_or(&(1000, 0));
+        let path = (to, port, peer_port);
+        let peer = *self.peers.get(&path).unwrap_or(&Peer::NEW);
         let lie = |byte: u8| i32::from(byte.cast_signed()) << (byte & 0x0F);
-        let segment = Segment {
-            port,
-            peer_port,
-            sequence: sequence.wrapping_add_signed(lie(input.byte())),
-            acknowledgment: acknowledgment.wrapping_add_signed(lie(input.byte())),
-            flags,
-            window: input.number(),
-            options: if flags & Tcp::SYN != 0 { input.short() } else { &[] },
-            data: input.short(),
+        let sequence = peer.sequence.wrapping_add_signed(lie(input.byte()));
+        let acknowledgment = peer.acknowledgment.wrapping_add_signed(lie(input.byte()));
+        let window = input.number();
+        let syn = flags & Tcp::SYN != 0;
+        let options = if syn { input.short() } else { &[] };
+        let begin = sequence.wrapping_add(u32::from(syn));
+        let data: Vec<u8> = match to {
+            GATEWAY => input.short().to_vec(),
+            _ => (0..u32::from(input.byte())).map(|at| content(path, false, begin.wrapping_add(at))).collect(),
         };
-        let length = segment.data.len() as u32 + u32::from(flags & (Tcp::SYN | Tcp::FIN) != 0);
-        let next = self.peers.entry((to, port, peer_port)).or_insert((1000, 0));
-        next.0 = segment.sequence.wrapping_add(length);
+        let next = begin.wrapping_add(data.len() as u32).wrapping_add(u32::from(flags & Tcp::FIN != 0));
+        self.peers.insert(path, Peer { sequence: next, ..peer });
+        self.latest = Some(path);
+        let segment = Segment { port, peer_port, sequence, acknowledgment, flags, window, options, data: &data };
         self.receive_packet(&segment.emit(to));
     }
 
@@ -241,8 +289,12 @@ impl Session {
 
     fn set_visible(&mut self, choice: u8) {
         let visible = if choice & 1 == 0 { Arc::new(Visible::default()) } else { packets::visible() };
+        let hides = visible.hosts.is_empty();
         self.whole.set_visible(Arc::clone(&visible));
         self.pieces.set_visible(visible);
+        for at in 0..self.streams.len() {
+            assert!(!hides || self.is_dead(self.streams[at].id), "a stream to a hidden host lives");
+        }
     }
 
     fn resolve(&mut self, choice: u8) {
@@ -276,28 +328,55 @@ impl Session {
 
     fn use_stream(&mut self, input: &mut Input<'_>) {
         let (choice, length) = (input.byte(), 16 * usize::from(input.byte()));
-        let Some(&stream) = self.streams.get(usize::from(choice >> 3)) else { return };
-        let cx = &mut Context::from_waker(Waker::noop());
+        let at = usize::from(choice >> 3);
+        if at >= self.streams.len() {
+            return;
+        }
         match choice & 7 {
-            0..=2 => {
-                let (mut one, mut two) = (vec![0; length], vec![0; length]);
-                let read = self.whole.poll_read(stream, cx, &mut one);
-                assert_eq!(self.pieces.poll_read(stream, cx, &mut two), read);
-                assert!(one == two && !matches!(read, Poll::Ready(Ok(read)) if read > length));
-            }
-            3..=5 => {
-                let bytes = vec![choice; length];
-                let written = self.whole.poll_write(stream, cx, &bytes);
-                assert_eq!(self.pieces.poll_write(stream, cx, &bytes), written);
-                assert!(!matches!(written, Poll::Ready(Ok(written)) if written > length));
-            }
+            0..=2 => self.read(at, length),
+            3..=5 => self.write(at, length),
             6 => {
-                let shut = self.whole.poll_shutdown(stream, cx);
-                assert_eq!(self.pieces.poll_shutdown(stream, cx), shut);
+                let cx = &mut Context::from_waker(Waker::noop());
+                let shut = self.whole.poll_shutdown(self.streams[at].id, cx);
+                assert_eq!(self.pieces.poll_shutdown(self.streams[at].id, cx), shut);
             }
             _ => {
-                self.streams.retain(|held| *held != stream);
-                self.release(stream);
+                let stream = self.streams.remove(at);
+                self.release(stream.id);
+            }
+        }
+    }
+
+    /// What is read is what the client sent, in order, on this connection and on no other.
+    fn read(&mut self, at: usize, length: usize) {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let stream = &mut self.streams[at];
+        let (mut one, mut two) = (vec![0; length], vec![0; length]);
+        let read = self.whole.poll_read(stream.id, cx, &mut one);
+        assert_eq!(self.pieces.poll_read(stream.id, cx, &mut two), read);
+        assert!(one == two);
+        let Poll::Ready(Ok(read)) = read else { return };
+        if let Some((path, next, _)) = stream.carries.as_mut().filter(|_| self.clean) {
+            for byte in &one[..read] {
+                assert_eq!(*byte, content(*path, false, *next), "a byte that the client did not send there");
+                *next = next.wrapping_add(1);
+            }
+        }
+    }
+
+    fn write(&mut self, at: usize, length: usize) {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let stream = &mut self.streams[at];
+        let bytes: Vec<u8> = match stream.carries {
+            Some((path, _, next)) => (0..length as u32).map(|at| content(path, true, next.wrapping_add(at))).collect(),
+            None => vec![0; length],
+        };
+        let written = self.whole.poll_write(stream.id, cx, &bytes);
+        assert_eq!(self.pieces.poll_write(stream.id, cx, &bytes), written);
+        if let Poll::Ready(Ok(written)) = written {
+            assert!(written <= length);
+            if let Some((_, _, next)) = &mut stream.carries {
+                *next = next.wrapping_add(written as u32);
             }
         }
     }
@@ -305,8 +384,12 @@ impl Session {
     fn release(&mut self, stream: StreamId) {
         self.whole.release(stream, self.now);
         self.pieces.release(stream, self.now);
+        assert!(self.is_dead(stream), "a released stream lives");
+    }
+
+    fn is_dead(&mut self, stream: StreamId) -> bool {
         let cx = &mut Context::from_waker(Waker::noop());
-        assert!(matches!(self.whole.poll_read(stream, cx, &mut [0]), Poll::Ready(Err(_))), "a released stream lives");
+        matches!(self.whole.poll_read(stream, cx, &mut [0]), Poll::Ready(Err(_)))
     }
 
     /// What an owner does after each input: takes the events, and what is to be sent.
@@ -347,9 +430,14 @@ impl Session {
                 Event::Accepted(accepted) => {
                     assert!(self.up, "a stream before the tunnel is up");
                     assert!([ORDERS, TENANTS].contains(&accepted.address) && [80, 443].contains(&accepted.port));
-                    match self.streams.len() < MAX_HELD {
-                        true => self.streams.push(accepted.stream),
-                        false => self.release(accepted.stream),
+                    let id = accepted.stream;
+                    if self.streams.len() < MAX_HELD {
+                        let path = self.latest.filter(|path| self.clean && path.0 == accepted.address);
+                        let begins = path.and_then(|path| Some((path, self.peers.get(&path)?.begins?)));
+                        let carries = begins.map(|(path, (theirs, ours))| (path, theirs, ours));
+                        self.streams.push(Stream { id, carries });
+                    } else {
+                        self.release(id);
                     }
                 }
                 Event::Ended(_) => self.ended = true,
@@ -398,9 +486,20 @@ impl Session {
         let ip = checked(packet, self.max_packet);
         assert_ne!(ip.source, HIDDEN, "an answer from a hidden address");
         if let Some(tcp) = ip.tcp() {
-            let length = tcp.data.len() as u32 + u32::from(tcp.has(Tcp::SYN)) + u32::from(tcp.has(Tcp::FIN));
-            let next = self.peers.entry((ip.source, tcp.source, tcp.destination)).or_insert((1000, 0));
-            next.1 = tcp.sequence.wrapping_add(length);
+            let path = (ip.source, tcp.source, tcp.destination);
+            let peer = self.peers.entry(path).or_insert(Peer::NEW);
+            let (syn, fin) = (tcp.has(Tcp::SYN), tcp.has(Tcp::FIN));
+            let begin = tcp.sequence.wrapping_add(u32::from(syn));
+            if syn {
+                peer.begins = Some((tcp.acknowledgment, begin));
+            }
+            peer.acknowledgment = begin.wrapping_add(tcp.data.len() as u32).wrapping_add(u32::from(fin));
+            if self.clean && ip.source != GATEWAY {
+                for (at, byte) in (0..).zip(tcp.data) {
+                    let sent = content(path, true, begin.wrapping_add(at));
+                    assert_eq!(*byte, sent, "a byte that the application did not write there");
+                }
+            }
         }
     }
 
