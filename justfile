@@ -9,7 +9,7 @@ clippy:
     cargo clippy --workspace --all-targets --locked -- -D warnings
 
 doc:
-    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+    RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --locked
 
 deny:
     cargo deny --offline check licenses bans sources

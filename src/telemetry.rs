@@ -132,17 +132,13 @@ metrics_table! {
     PACKETS_DROPPED = "wicketgate_packets_dropped_total", Counter, ["reason"],
         "Packets inside tunnels that were dropped, by reason.";
     STREAMS = "wicketgate_streams", Gauge, [], "TCP streams inside tunnels that are open.";
-    TUNNEL_BYTES = "wicketgate_tunnel_bytes_total", Counter, ["direction"], "Bytes of IP packets inside tunnels.";
+    TUNNEL_BYTES = "wicketgate_tunnel_bytes_total", Counter, ["direction"], "Bytes of SSTP of tunnels that ended.";
     REQUESTS = "wicketgate_requests_total", Counter, ["outcome", "reason"], "Judged requests, by outcome and reason code.";
-    REQUEST_SECONDS = "wicketgate_request_seconds", Histogram, ["outcome"],
-        "From a request's head to the end of its response.";
     DECISION_SECONDS = "wicketgate_decision_seconds", Histogram, [],
         "From a request's head to its decision, the audit record included.";
     UPSTREAM_SECONDS = "wicketgate_upstream_seconds", Histogram, [],
         "From forwarding a request to the head of the response.";
     LIMITED = "wicketgate_limited_total", Counter, ["limit"], "Requests and streams refused by a limit, by its kind.";
-    SESSIONS_REJUDGED = "wicketgate_sessions_rejudged_total", Counter, ["result"],
-        "Live sessions that a reload judged again, by result.";
     POLICY_LOADED = "wicketgate_policy_loaded_total", Counter, [], "Bundles taken into force.";
     POLICY_LOAD_FAILED = "wicketgate_policy_load_failed_total", Counter, [],
         "Bundles that were not taken; the one before stayed.";

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use super::event::{
-    Alarm, AuditLost, ConnectionRefused, Decision, End, Event, LoginRefused, PolicyLoadFailed, PolicyLoaded,
-    PreLimited, Reloaded, Request, TunnelDown, TunnelUp, UsersReloaded,
+    Alarm, AuditLost, Decision, End, Event, LoginRefused, PolicyLoadFailed, PolicyLoaded, PreLimited, Reloaded,
+    Request, TunnelDown, TunnelUp, UsersReloaded,
 };
 use super::line::Line;
 use super::{MAX_LINE, Rfc3339};
@@ -40,7 +40,6 @@ impl Event<'_> {
             Self::TunnelUp(event) => event.write(line),
             Self::TunnelDown(event) => event.write(line),
             Self::LoginRefused(event) => event.write(line),
-            Self::ConnectionRefused(event) => event.write(line),
             Self::Decision(event) => event.write(line),
             Self::End(event) => event.write(line),
             Self::PreLimited(event) => event.write(line),
@@ -98,18 +97,6 @@ impl LoginRefused<'_> {
         optional(line, "method", self.method.map(Method::as_str));
         line.text("reason", self.reason);
         optional(line, "correlation", self.correlation);
-    }
-}
-
-impl ConnectionRefused<'_> {
-    fn write(&self, line: &mut Line<'_>) {
-        line.plain("event", "connection-refused");
-        if let Some(source) = self.source {
-            line.plain("source", source);
-        }
-        line.text("layer", self.layer);
-        line.text("reason", self.reason);
-        line.number("count", self.count);
     }
 }
 
@@ -257,7 +244,6 @@ impl UsersReloaded {
         line.plain("event", "users-reloaded");
         line.number("enabled", self.enabled);
         line.number("disabled", self.disabled);
-        line.number("ended_sessions", self.ended_sessions);
     }
 }
 

@@ -3,7 +3,7 @@
 //! Fields are plain: references into whatever the caller has. A decision and the end of its request are two records
 //! with one `decision_id`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::DecisionId;
@@ -19,8 +19,6 @@ pub enum Event<'a> {
     TunnelDown(TunnelDown<'a>),
     /// A login failed.
     LoginRefused(LoginRefused<'a>),
-    /// Connections did not get as far as a login.
-    ConnectionRefused(ConnectionRefused<'a>),
     /// A request was judged.
     Decision(Decision<'a>),
     /// A forwarded request is over.
@@ -92,19 +90,6 @@ pub struct LoginRefused<'a> {
     pub reason: &'a str,
     /// `SSTPCORRELATIONID`.
     pub correlation: Option<&'a str>,
-}
-
-/// See [`Event::ConnectionRefused`]. Summed by the caller, so that strangers cannot fill the disk.
-#[derive(Clone, Copy, Debug)]
-pub struct ConnectionRefused<'a> {
-    /// The source, when all came from one.
-    pub source: Option<IpAddr>,
-    /// Where it ended: `accept`, `tls`, `http`, `sstp`, `ppp`.
-    pub layer: &'a str,
-    /// A stable word.
-    pub reason: &'a str,
-    /// How many.
-    pub count: u64,
 }
 
 /// The end of a judgement.
@@ -305,8 +290,6 @@ pub struct UsersReloaded {
     pub enabled: u64,
     /// Users who may not.
     pub disabled: u64,
-    /// Sessions that were ended by it.
-    pub ended_sessions: u64,
 }
 
 /// See [`Event::Reloaded`].

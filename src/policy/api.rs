@@ -29,10 +29,6 @@ pub struct HttpOptions {
     pub double_encoding: Handling,
     /// `;` in a segment.
     pub matrix_params: Handling,
-    /// Whether a request may become a WebSocket.
-    pub websocket: bool,
-    /// Whether a response may be an endless stream of events.
-    pub sse: bool,
     /// Methods beyond the usual ones, which rules may name.
     pub methods_extra: BTreeSet<String>,
 }

@@ -164,7 +164,7 @@ pub struct NearMiss {
     pub who: Truth,
 }
 
-/// The answer of [`judge`](super::judge).
+/// The answer of [`judge`](super::judge()).
 #[derive(Debug)]
 pub enum Judgement {
     /// The request may pass.

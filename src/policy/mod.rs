@@ -1,7 +1,7 @@
 //! The decider *what*: policy files in, decisions out.
 //!
-//! [`compile`] turns the text of all policy files into one immutable [`Bundle`], or into complaints, each with file,
-//! line, column and cure. [`judge`] is a pure function of a bundle and the [`Facts`] of one request; tests and
+//! [`compile()`] turns the text of all policy files into one immutable [`Bundle`], or into complaints, each with file,
+//! line, column and cure. [`judge()`] is a pure function of a bundle and the [`Facts`] of one request; tests and
 //! `explain` use it. [`decide`] does the same for a proven [`Identity`] and is the only maker of a [`Permit`].
 //! [`visible`] says which hosts exist for a person at all.
 //!

@@ -9,6 +9,7 @@
 use std::fmt;
 
 use super::syntax::value::{Flaw, is_pchar};
+use crate::request::segments_equal;
 
 /// Most bytes of a pattern: longer than any path that people write by hand.
 const MAX_TEXT: usize = 1024;
@@ -122,7 +123,8 @@ fn is_date(bytes: &[u8]) -> bool {
 impl Segment {
     fn accepts(&self, segment: &str) -> bool {
         match self {
-            Self::Literal(text) => **text == *segment,
+            // A server that decodes reads `a%3Ab` as `a:b`: a deny rule on one must not miss the other.
+            Self::Literal(text) => segments_equal(text, segment),
             Self::One { kind: None, .. } => !segment.is_empty(),
             Self::One { kind: Some(kind), .. } => kind.accepts(segment),
         }

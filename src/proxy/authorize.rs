@@ -18,7 +18,7 @@ use super::cut::Cut;
 use super::framing::Verdict;
 use super::reply::Refusal;
 use crate::audit::{self, AuditUnavailable, DecisionId, Outcome};
-use crate::identity::authn::{self, Verified};
+use crate::identity::authn::{self, Person, Verified};
 use crate::identity::{Identity, Token};
 use crate::limits::{BadQuota, Charge, Quota, Room};
 use crate::policy::{self, Api, Bearer, Bundle, Decision, Permit};
@@ -67,6 +67,11 @@ impl Judging {
         }
     }
 
+    /// Seconds since the request's head was read.
+    pub(super) fn elapsed(&self) -> f64 {
+        clock::now().saturating_duration_since(self.started).as_secs_f64()
+    }
+
     fn read(&mut self, request: &CanonicalRequest) {
         request.method().clone_into(&mut self.method);
         request.host().clone_into(&mut self.host);
@@ -87,6 +92,7 @@ impl Connection {
             return Err(Refusal::pre_limited());
         }
         let snapshot = self.proxy.snapshots.load_full();
+        self.proxy.upstream.keep(snapshot.generation, snapshot.targets.values());
         judging.bundle.clone_from(&snapshot.bundle);
         let canonical = self.read(request, verdict, judging)?;
         let bundle = snapshot.bundle.as_ref().ok_or_else(Refusal::closed)?;
@@ -96,7 +102,9 @@ impl Connection {
         admit_oddities(&canonical, judging.api.as_deref())?;
         let evidence = evidence(request.headers(), judging.api.as_deref(), &snapshot).await?;
         judging.token = evidence.as_ref().map(|verified| Arc::clone(&verified.token));
-        let identity = agree(&login, evidence.as_deref(), &snapshot)?;
+        let identity = agree(&login, evidence.as_deref(), &snapshot).inspect_err(|_| {
+            self.alarm(evidence.as_deref(), judging);
+        })?;
         let kept = canonical.clone();
         let permit = match policy::decide(bundle, &identity, canonical) {
             Decision::Allow(permit) => permit,
@@ -162,6 +170,7 @@ impl Connection {
             charges.push(Charge { limit: limit.id.as_str(), key, quota });
         }
         self.proxy.limits.take(charges.into_iter(), clock::now()).map_err(|exceeded| {
+            metrics::counter!(telemetry::LIMITED, "limit" => "policy").increment(1);
             let limit = permit.charges().iter().find(|charge| charge.limit.id.as_str() == exceeded.limit);
             Refusal::limited(&exceeded, limit.map_or(429, |charge| charge.limit.status))
         })
@@ -195,6 +204,26 @@ impl Connection {
         let limits = limits.as_ref().map_or(&[][..], |limits| &limits[..]);
         self.record(Outcome::Allow, ALLOWED, judging.rule.as_deref(), judging, identity, limits)
             .map_err(Refusal::audit_unavailable)
+    }
+
+    /// Somebody's token in somebody else's tunnel: a record that a person must look at.
+    fn alarm(&self, evidence: Option<&Verified>, judging: &Judging) {
+        let Some(verified) = evidence else { return };
+        let other = match &verified.person {
+            Person::Named(subject) => subject.as_str(),
+            Person::Linked | Person::Machine | Person::Nobody => &verified.token.sub,
+        };
+        let login = &self.caller.login;
+        let alarm = audit::Event::Alarm(audit::Alarm {
+            alarm: "identity-conflict",
+            id: Some(judging.decision),
+            session: Some(login.tunnel().session),
+            user: login.subject().as_str(),
+            other,
+        });
+        if let Err(error) = self.proxy.audit.write(&alarm) {
+            tracing::error!(%error, "an alarm is lost");
+        }
     }
 
     /// The record of a request that goes no further.
@@ -333,13 +362,14 @@ async fn evidence(
     }
     let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
     let bytes = value.as_bytes();
-    let scheme = bytes.split(|&byte| byte == b' ').next().unwrap_or_default();
+    // Where the strict reader ends a scheme: what an upstream may take for a token is judged.
+    let scheme = bytes.split(|byte| matches!(byte, b' ' | b'\t' | b',')).next().unwrap_or_default();
     if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Ok(None);
     }
     let token = std::str::from_utf8(&bytes[scheme.len()..])
         .map_err(|_| Refusal::token("token-invalid", "The token is not text.".to_owned()))?
-        .trim_matches(' ');
+        .trim_matches([' ', '\t']);
     let verified = snapshot.tokens.verify(token, clock::wall(), clock::now()).await;
     verified.map(Some).map_err(|refusal| Refusal::token(refusal.reason(), refusal.to_string()))
 }

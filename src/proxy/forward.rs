@@ -16,10 +16,10 @@ use super::cut::Cut;
 use super::headers::{self, Assertion, Scheme};
 use super::reply::{RATE_LIMIT, RATE_LIMIT_POLICY, Refusal};
 use crate::audit::{self, Audit, DecisionId};
-use crate::clock;
 use crate::identity::{Group, Identity, SessionId, StatedGroups};
 use crate::policy::{Authorization, Permit};
 use crate::upstream::{RequestBody, ResponseBody, Sent};
+use crate::{clock, telemetry};
 
 /// What a client reads: our own words, or the upstream's.
 pub(super) enum Body {
@@ -97,7 +97,9 @@ impl Connection {
             Some(Err(error)) => return Err(end.refused(Refusal::upstream(&error))),
             Some(Ok(response)) => response,
         };
-        end.upstream = Some(clock::now().saturating_duration_since(sent_at));
+        let upstream = clock::now().saturating_duration_since(sent_at);
+        metrics::histogram!(telemetry::UPSTREAM_SECONDS).record(upstream.as_secs_f64());
+        end.upstream = Some(upstream);
         let (mut parts, body) = response.into_parts();
         end.status = Some(parts.status.as_u16());
         headers::strip_response(&mut parts.headers);

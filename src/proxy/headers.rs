@@ -150,7 +150,13 @@ pub fn strip_authorization(headers: &mut HeaderMap) {
 }
 
 /// Removes from a response what belongs to the upstream's connection. Nothing is reserved in this direction.
+///
+/// Transfer-Encoding says how long the body is (RFC 9112 section 6.3); a Content-Length beside it is removed, so that
+/// it does not cut the body on its way down.
 pub fn strip_response(headers: &mut HeaderMap) {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     strip_hop_by_hop(headers);
 }
 

@@ -26,6 +26,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::{Notify, watch};
 
@@ -33,7 +34,9 @@ use crate::audit::{Audit, DecisionIds};
 use crate::clock;
 use crate::identity::Identity;
 use crate::limits::{Limits, PreLimit};
+use crate::shutdown::Watch;
 use crate::snapshot::Snapshots;
+use crate::telemetry;
 use crate::upstream::Upstream;
 use authorize::Open;
 pub use authorize::quota;
@@ -63,6 +66,7 @@ pub struct Proxy {
     pub(super) limits: Arc<Limits>,
     pub(super) audit: Arc<Audit>,
     pub(super) decisions: Arc<DecisionIds>,
+    pub(super) drain: Watch,
     pub(super) upstream: Upstream,
 }
 
@@ -142,8 +146,14 @@ pub enum Error {
 
 impl Proxy {
     /// A shard's proxy.
-    pub fn new(snapshots: Arc<Snapshots>, limits: Arc<Limits>, audit: Arc<Audit>, decisions: Arc<DecisionIds>) -> Self {
-        Self { snapshots, limits, audit, decisions, upstream: Upstream::default() }
+    pub fn new(
+        snapshots: Arc<Snapshots>,
+        limits: Arc<Limits>,
+        audit: Arc<Audit>,
+        decisions: Arc<DecisionIds>,
+        drain: Watch,
+    ) -> Self {
+        Self { snapshots, limits, audit, decisions, drain, upstream: Upstream::default() }
     }
 
     /// Serves one stream to its end.
@@ -223,16 +233,26 @@ impl Connection {
         this.supervise(serving).await
     }
 
-    /// Runs the connection; at each new snapshot its open requests are judged again.
-    async fn supervise(self: &Arc<Self>, serving: impl Future<Output = hyper::Result<()>>) -> Result<(), Error> {
+    /// Runs the connection; at each new snapshot its open requests are judged again, and when the server drains the open
+    /// requests are its last.
+    async fn supervise<C>(self: &Arc<Self>, serving: C) -> Result<(), Error>
+    where
+        C: GracefulConnection<Error = hyper::Error>,
+    {
         let tasks = self.tasks.owner();
         let mut serving = std::pin::pin!(serving);
         let mut generations: watch::Receiver<u64> = self.proxy.snapshots.generations();
         generations.mark_unchanged();
+        let mut drain = self.proxy.drain.clone();
+        let mut draining = false;
         loop {
             tokio::select! {
-                served = &mut serving => break served?,
+                served = serving.as_mut() => break served?,
                 Ok(()) = generations.changed() => self.rejudge(),
+                () = drain.draining(), if !draining => {
+                    draining = true;
+                    serving.as_mut().graceful_shutdown();
+                }
             }
         }
         tasks.finish().await;
@@ -245,7 +265,9 @@ impl Connection {
         let verdict = self.verdicts.as_ref().map(Verdicts::next);
         let upgrade = request.headers().contains_key(UPGRADE);
         let mut judging = authorize::Judging::begin(self.proxy.decisions.next(clock::wall()));
-        let answer = match self.authorize(&request, verdict, &mut judging).await {
+        let authorized = self.authorize(&request, verdict, &mut judging).await;
+        metrics::histogram!(telemetry::DECISION_SECONDS).record(judging.elapsed());
+        let answer = match authorized {
             Ok(cleared) => self.forward(cleared, request, &mut judging).await,
             Err(refusal) => Err(refusal),
         };

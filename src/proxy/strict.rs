@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::framing::{Framing, Verdict};
+use super::framing::{Broken, Framing, Verdict};
 
 /// Bytes read from the stream at a time.
 const CHUNK: usize = 16 * 1024;
@@ -61,23 +61,21 @@ pub(super) struct Strict<S> {
     /// Released and not yet read by hyper: `released[read..]`.
     released: Vec<u8>,
     read: usize,
+    /// What to fail with once everything before it is read: the requests before it have their answers.
+    broken: Option<Broken>,
 }
 
 impl<S> Strict<S> {
     pub(super) fn new(inner: S, verdicts: Verdicts) -> Self {
-        Self { inner, verdicts, waiting: Vec::new(), released: Vec::new(), read: 0 }
+        Self { inner, verdicts, waiting: Vec::new(), released: Vec::new(), read: 0, broken: None }
     }
 
     /// Judges `bytes`, as far as verdicts may run ahead; the rest waits.
-    fn judge(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let taken = self
-            .verdicts
-            .lock()
-            .framing
-            .handle_input(bytes, &mut self.released)
-            .map_err(|broken| io::Error::new(io::ErrorKind::InvalidData, broken))?;
-        self.waiting = bytes.get(taken..).unwrap_or_default().to_vec();
-        Ok(())
+    fn judge(&mut self, bytes: &[u8]) {
+        match self.verdicts.lock().framing.handle_input(bytes, &mut self.released) {
+            Ok(taken) => self.waiting = bytes.get(taken..).unwrap_or_default().to_vec(),
+            Err(broken) => self.broken = Some(broken),
+        }
     }
 
     /// Gives hyper what is released.
@@ -101,6 +99,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
                 this.give(buffer);
                 return Poll::Ready(Ok(()));
             }
+            if let Some(broken) = this.broken {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, broken)));
+            }
             {
                 let mut inner = this.verdicts.lock();
                 if inner.framing.is_full() {
@@ -110,7 +111,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
             }
             if !this.waiting.is_empty() {
                 let waiting = std::mem::take(&mut this.waiting);
-                this.judge(&waiting)?;
+                this.judge(&waiting);
                 continue;
             }
             let mut chunk = [MaybeUninit::uninit(); CHUNK];
@@ -120,7 +121,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
                 let ended = this.verdicts.lock().framing.handle_eof();
                 return Poll::Ready(ended.map_err(|broken| io::Error::new(io::ErrorKind::UnexpectedEof, broken)));
             }
-            this.judge(chunk.filled())?;
+            this.judge(chunk.filled());
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -17,16 +18,24 @@ use crate::listener::establish::{self, Established};
 use crate::listener::shard::Serve;
 use crate::listener::{Accepted, Admission};
 use crate::proxy::{Caller, Dialled, Proxy};
-use crate::tunnel::driver::{Driver, Step};
+use crate::tunnel::driver::{Driver, Ended, Step};
 use crate::tunnel::registry::{Session, Why};
 use crate::tunnel::{Seeds, Tunnel};
-use crate::{clock, entropy, ppp};
+use crate::{clock, entropy, ppp, telemetry};
 
 /// How long a client may take to answer Call Disconnect before the connection is closed without it.
 const FAREWELL: Duration = Duration::from_secs(6);
 
 /// How often the requests that the pre-limit refused are summed into one audit record.
 const SUM: Duration = Duration::from_secs(1);
+
+/// Why a session is over.
+pub(super) enum Gone {
+    /// The tunnel ended.
+    Tunnel(Ended),
+    /// We ended the session.
+    Session(Why),
+}
 
 /// One shard's way to serve a connection.
 pub(super) struct Connections {
@@ -37,6 +46,7 @@ pub(super) struct Connections {
 impl Serve for Connections {
     async fn serve(self: Arc<Self>, accepted: Accepted) {
         let Accepted { socket, peer, admission } = accepted;
+        let _open = Counted::new(telemetry::CONNECTIONS);
         let certificate = Arc::clone(&self.shared.snapshots.load().certificate);
         let full = self.shared.is_draining() || self.shared.registry.is_full();
         // In a box of its own, so that a tunnel of many hours does not carry the size of its handshake.
@@ -82,7 +92,7 @@ impl Connections {
     }
 
     /// Serves the streams of a session until the tunnel, its person or its time ends.
-    async fn serve_streams(&self, driver: &mut Driver, session: &Arc<Session>) -> String {
+    async fn serve_streams(&self, driver: &mut Driver, session: &Arc<Session>) -> Gone {
         let caller = Arc::new(Caller::new(session.login().clone(), self.shared.prelimit(), session.requests()));
         let mut generations = self.shared.snapshots.generations();
         let mut streams = JoinSet::new();
@@ -90,16 +100,20 @@ impl Connections {
         let mut too_old = pin!(tokio::time::sleep(self.shared.max_session));
         let mut sum = pin!(tokio::time::sleep(Duration::ZERO));
         let mut sum_due = false;
-        driver.set_visible(self.shared.visible(session.login()));
+        self.look_again(driver, session);
         loop {
             tokio::select! {
                 step = driver.next() => match step {
                     Step::Stream(stream, accepted) => {
                         let dialled = Dialled { address: accepted.address, port: accepted.port };
                         let serving = Arc::clone(&self.proxy).serve(stream, Arc::clone(&caller), dialled);
-                        streams.spawn(serving.in_current_span());
+                        let session = Arc::clone(session);
+                        streams.spawn(async move {
+                            let _open = (OpenStream::new(session), Counted::new(telemetry::STREAMS));
+                            serving.await
+                        }.in_current_span());
                     }
-                    Step::Ended(ended) => return ended.to_string(),
+                    Step::Ended(ended) => return Gone::Tunnel(ended),
                     Step::Login(_) | Step::Identification(_) | Step::Up(_) => {}
                 },
                 Some(served) = streams.join_next() => report(served),
@@ -111,10 +125,7 @@ impl Connections {
                     self.shared.pre_limited(session, caller.take_pre_limited());
                     sum_due = false;
                 }
-                Ok(()) = generations.changed() => match self.still_known(session) {
-                    Some(login) => driver.set_visible(self.shared.visible(&login)),
-                    None => session.end(Why::Disabled),
-                },
+                Ok(()) = generations.changed() => self.look_again(driver, session),
                 () = &mut too_old => session.end(Why::TooOld),
                 why = &mut why_ended => {
                     if why == Why::Drain {
@@ -123,15 +134,21 @@ impl Connections {
                     // Streams first: what they carry must not outlive the decision to end the session.
                     drop(streams);
                     self.farewell(driver).await;
-                    return why.to_string();
+                    return Gone::Session(why);
                 }
             }
         }
     }
 
-    /// The login under the current generation; `None` when the person is disabled or gone.
-    fn still_known(&self, session: &Session) -> Option<crate::identity::Identity> {
-        authn::renew(session.login(), &self.shared.snapshots.load().users)
+    /// What the current generation means for a session: its person may be gone, its hosts may be others.
+    fn look_again(&self, driver: &mut Driver, session: &Session) {
+        if self.shared.is_draining() {
+            session.end(Why::Drain);
+        }
+        match authn::renew(session.login(), &self.shared.snapshots.load().users) {
+            Some(login) => driver.set_visible(self.shared.visible(&login)),
+            None => session.end(Why::Disabled),
+        }
     }
 
     /// Drain: open requests may finish, new streams are refused by dropping them.
@@ -152,6 +169,39 @@ impl Connections {
         driver.close();
         let answered = async { while !matches!(driver.next().await, Step::Ended(_)) {} };
         drop(tokio::time::timeout(FAREWELL, answered).await);
+    }
+}
+
+/// One more of a gauge, until it is dropped.
+struct Counted(metrics::Gauge);
+
+impl Counted {
+    fn new(name: &'static str) -> Self {
+        let gauge = metrics::gauge!(name);
+        gauge.increment(1);
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.decrement(1);
+    }
+}
+
+/// One of a session's streams, until it is dropped.
+struct OpenStream(Arc<Session>);
+
+impl OpenStream {
+    fn new(session: Arc<Session>) -> Self {
+        session.streams().fetch_add(1, Ordering::Relaxed);
+        Self(session)
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.streams().fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -47,6 +47,8 @@ pub(super) struct Report {
     pub(super) certificate: Outcome,
     pub(super) users: Outcome,
     pub(super) policies: Outcome,
+    /// When the certificate that clients see ends, in seconds since 1970.
+    pub(super) certificate_ends: Option<f64>,
 }
 
 /// Keeps the parts of the current generation.
@@ -99,8 +101,12 @@ impl Loader {
         };
         let policies = loader.load_policies(clock::wall());
         let snapshot = loader.snapshot();
-        let report =
-            Report { certificate: Outcome::Replaced(Vec::new()), users: Outcome::Replaced(Vec::new()), policies };
+        let report = Report {
+            certificate: Outcome::Replaced(Vec::new()),
+            users: Outcome::Replaced(Vec::new()),
+            policies,
+            certificate_ends: services::not_after(&loader.chain),
+        };
         Ok((loader, snapshot, report))
     }
 
@@ -110,6 +116,7 @@ impl Loader {
             certificate: self.load_certificate(),
             users: self.load_users(),
             policies: self.load_policies(clock::wall()),
+            certificate_ends: services::not_after(&self.chain),
         };
         let changed = [&report.certificate, &report.users, &report.policies]
             .iter()
@@ -203,7 +210,8 @@ impl Loader {
         if self.last_sources.as_ref() == Some(&sources) && self.policies.is_some() && !stale {
             return Outcome::Unchanged;
         }
-        match self.build_policies(&sources.files, now) {
+        let same_files = self.last_sources.as_ref().is_some_and(|last| last.others == sources.others);
+        match self.build_policies(&sources.files, same_files, now) {
             Ok((policies, warnings)) => {
                 self.policies = Some(policies);
                 self.last_sources = Some(sources);
@@ -216,6 +224,7 @@ impl Loader {
     fn build_policies(
         &mut self,
         files: &[policy::Source],
+        same_files: bool,
         now: SystemTime,
     ) -> Result<(Policies, Vec<Complaint>), Vec<Complaint>> {
         let previous = self.policies.as_ref();
@@ -225,7 +234,8 @@ impl Loader {
         let wrong = |what: String| vec![complaint(&self.config.policies, "unusable", what, None)];
         check_limits(&bundle, &self.config)?;
         let authorities = authorities(&self.config).map_err(|complaint| vec![*complaint])?;
-        let targets = Target::all(&bundle, &authorities)
+        let kept = previous.filter(|_| same_files).map(|previous| &previous.targets);
+        let targets = Target::all(&bundle, &authorities, kept)
             .map_err(|(api, error)| wrong(format!("the upstream of {api}: {error}")))?;
         let source = services_source(&self.config).map_err(|complaint| vec![*complaint])?;
         let services = self
@@ -253,7 +263,7 @@ pub fn check(config: &Config) -> Result<(Bundle, Vec<Complaint>), Vec<Complaint>
         let compiled = policy::compile(&sources.files, &environment(config), None)?;
         check_limits(&compiled.bundle, config)?;
         let authorities = authorities(config).map_err(|complaint| vec![*complaint])?;
-        Target::all(&compiled.bundle, &authorities).map_err(|(api, error)| {
+        Target::all(&compiled.bundle, &authorities, None).map_err(|(api, error)| {
             vec![complaint(&config.policies, "unusable", format!("the upstream of {api}: {error}"), None)]
         })?;
         let source = services_source(config).map_err(|complaint| vec![*complaint])?;

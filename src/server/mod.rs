@@ -96,14 +96,16 @@ pub async fn run(
     reload::report_first(&shared, &report);
     let limits = Arc::new(Limits::new(MAX_BUCKETS, clock::now()));
     let decisions = Arc::new(DecisionIds::new(entropy::number()));
+    let drain = Drain::new();
 
     let mut threads = Vec::with_capacity(shards);
     let mut handles = Vec::with_capacity(shards);
     for number in 0..shards.max(1) {
         let (shared, limits, decisions) = (Arc::clone(&shared), Arc::clone(&limits), Arc::clone(&decisions));
-        let make = move || Connections {
-            proxy: Arc::new(Proxy::new(Arc::clone(&shared.snapshots), limits, Arc::clone(&shared.audit), decisions)),
-            shared,
+        let watch = drain.watch();
+        let make = move || {
+            let (snapshots, audit) = (Arc::clone(&shared.snapshots), Arc::clone(&shared.audit));
+            Connections { proxy: Arc::new(Proxy::new(snapshots, limits, audit, decisions, watch)), shared }
         };
         let (handle, thread) = Shard::start(number, make).context("cannot start a shard")?;
         handles.push(handle);
@@ -115,12 +117,11 @@ pub async fn run(
     };
     let acceptor = Acceptor::new(listener, limits_of_listener, handles);
 
-    let drain = Drain::new();
     let mut control = JoinSet::new();
     let operator = Arc::new(Operator::new(Arc::clone(&shared), metrics.clone()));
-    let mut watch = drain.watch();
-    let draining = async move { watch.draining().await };
-    control.spawn(admin::serve(admin_listener, admin_socket, operator, draining));
+    let (admin_stop, admin_stopped) = tokio::sync::oneshot::channel::<()>();
+    let stopped = async move { drop(admin_stopped.await) };
+    control.spawn(admin::serve(admin_listener, admin_socket, operator, stopped));
     control.spawn(async move {
         loop {
             tokio::time::sleep(UPKEEP).await;
@@ -139,6 +140,7 @@ pub async fn run(
     shared.draining.store(true, Ordering::Relaxed);
     drop(acceptor);
     drop(reloads);
+    drain.signal();
     shared.registry.end_all(Why::Drain, |_| true);
     let stopping = tokio::task::spawn_blocking(move || {
         for thread in &threads {
@@ -149,7 +151,7 @@ pub async fn run(
         }
     });
     stopping.await.context("a shard could not be joined")?;
-    drain.signal();
+    drop(admin_stop);
     control.shutdown().await;
     Ok(())
 }

@@ -139,6 +139,16 @@ fn tell(shared: &Shared, report: &Report) {
         metrics::counter!(telemetry::RELOADS, "what" => what, "result" => result).increment(1);
         shared.record(&audit::Event::Reloaded(audit::Reloaded { what, result }));
     }
+    if matches!(report.users, Outcome::Replaced(_)) {
+        let snapshot = shared.snapshots.load();
+        let (disabled, enabled): (Vec<_>, Vec<_>) =
+            snapshot.users.accounts().into_iter().partition(|account| account.is_disabled());
+        let (enabled, disabled) = (enabled.len() as u64, disabled.len() as u64);
+        shared.record(&audit::Event::UsersReloaded(audit::UsersReloaded { enabled, disabled }));
+    }
+    if let Some(ends) = report.certificate_ends {
+        metrics::gauge!(telemetry::CERT_NOT_AFTER, "certificate" => "tls").set(ends);
+    }
     tell_policies(shared, &report.policies);
 }
 

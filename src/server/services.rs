@@ -131,6 +131,13 @@ pub(super) fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
     names.value.general_names.iter().filter_map(dns).collect()
 }
 
+/// When a chain's leaf ends, in seconds since 1970.
+pub(super) fn not_after(chain: &[CertificateDer<'_>]) -> Option<f64> {
+    let (_, leaf) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
+    #[expect(clippy::cast_precision_loss, reason = "seconds fit into 53 bits for longer than certificates last")]
+    Some(leaf.validity().not_after.timestamp() as f64)
+}
+
 /// Whether a certificate names itself as its issuer, as roots do.
 pub(super) fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
     x509_parser::parse_x509_certificate(certificate)

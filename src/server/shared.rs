@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::connection::Gone;
 use super::login::NotLoggedIn;
 use crate::audit::{self, Audit};
 use crate::clock;
@@ -14,7 +15,7 @@ use crate::limits::{PreLimit, Quota};
 use crate::netstack::{Host, Visible};
 use crate::policy::{self, Evidence};
 use crate::snapshot::Snapshots;
-use crate::tunnel::driver::Driver;
+use crate::tunnel::driver::{Driver, Ended};
 use crate::tunnel::registry::{Registry, Session};
 use crate::{telemetry, tunnel};
 
@@ -83,12 +84,20 @@ impl Shared {
         }));
     }
 
-    pub(super) fn tunnel_down(&self, session: &Session, reason: &str, driver: &Driver) {
+    pub(super) fn tunnel_down(&self, session: &Session, gone: &Gone, driver: &Driver) {
+        let (reason, detail) = match gone {
+            Gone::Session(why) => (why.word(), why.to_string()),
+            Gone::Tunnel(ended @ Ended::Machine(_)) => ("client", ended.to_string()),
+            Gone::Tunnel(ended @ (Ended::Closed | Ended::Socket(_) | Ended::Tls(_))) => ("lost", ended.to_string()),
+        };
         let counters = driver.counters();
         let (received, sent) = driver.bytes();
         let login = session.login();
         let duration = clock::now().saturating_duration_since(session.since());
-        tracing::info!(subject = %login.subject(), reason, ?duration, "tunnel down");
+        tracing::info!(subject = %login.subject(), reason, detail, ?duration, "tunnel down");
+        metrics::counter!(telemetry::TUNNELS_ENDED, "reason" => reason).increment(1);
+        metrics::counter!(telemetry::TUNNEL_BYTES, "direction" => "in").increment(received);
+        metrics::counter!(telemetry::TUNNEL_BYTES, "direction" => "out").increment(sent);
         metrics::gauge!(telemetry::TUNNELS).decrement(1);
         for (dropped, count) in counters.dropped() {
             metrics::counter!(telemetry::PACKETS_DROPPED, "reason" => dropped).increment(count);
@@ -135,6 +144,7 @@ impl Shared {
     /// The sum of what the pre-limit refused.
     pub(super) fn pre_limited(&self, session: &Session, requests: u64) {
         if requests > 0 {
+            metrics::counter!(telemetry::LIMITED, "limit" => "tunnel").increment(requests);
             self.record(&audit::Event::PreLimited(audit::PreLimited {
                 session: session.id(),
                 user: session.login().subject().as_str(),

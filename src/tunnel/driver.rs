@@ -196,12 +196,14 @@ impl Driver {
             self.armed = None;
             self.shared.lock().tunnel.handle_timeout(now);
         }
-        let read = self.read(scratch, now, cx)?;
+        let held_back = self.backlog > BACKLOG;
+        let read = if held_back { Progress::Done } else { self.read(scratch, now, cx)? };
         let sent = self.send(scratch, now, cx)?;
         if let Some(step) = self.take_step() {
             return Ok(Some(step));
         }
-        if read == Progress::More || sent == Progress::More {
+        let may_read_again = held_back && self.backlog <= BACKLOG;
+        if read == Progress::More || sent == Progress::More || may_read_again {
             // The budget is used up, not the work: come back after the others.
             cx.waker().wake_by_ref();
             return Ok(None);
@@ -230,7 +232,7 @@ impl Driver {
     /// Reads all that the socket has, opens it, and gives it to the tunnel.
     fn read(&mut self, scratch: &mut Scratch, now: Instant, cx: &mut Context<'_>) -> Result<Progress, Ended> {
         for _ in 0..READS {
-            if self.eof || self.backlog > BACKLOG {
+            if self.eof {
                 return Ok(Progress::Done);
             }
             let mut buffer = ReadBuf::new(&mut scratch.sealed);

@@ -34,6 +34,19 @@ pub enum Why {
     Drain,
 }
 
+impl Why {
+    /// The stable word of audit records and metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Killed => "killed",
+            Self::Replaced => "superseded",
+            Self::Disabled => "revoked",
+            Self::TooOld => "max-session",
+            Self::Drain => "drain",
+        }
+    }
+}
+
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -6,7 +6,7 @@
 mod connect;
 mod target;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -106,6 +106,8 @@ pub enum BodyError {
 #[derive(Default)]
 pub struct Upstream {
     clients: Mutex<HashMap<u64, Client<Connector, RequestBody>>>,
+    /// The generation of targets that `clients` was last compared with.
+    generation: AtomicU64,
 }
 
 impl Upstream {
@@ -113,7 +115,8 @@ impl Upstream {
     ///
     /// # Errors
     ///
-    /// Any [`Error`]; the upstream may have seen the request in all cases but `Busy` and `Connect`.
+    /// Any [`Error`]; the upstream may have seen the request in all cases but `Busy` and `Connect`. A body whose announced
+    /// length is beyond its limit is not begun.
     pub async fn send(
         &self,
         target: &Arc<Target>,
@@ -122,12 +125,21 @@ impl Upstream {
         body: RequestBody,
     ) -> Result<Response<ResponseBody>, Error> {
         let name = || target.name().to_owned();
+        if body.size_hint().lower() > body.limit {
+            let source = BodyError::TooLarge { limit: body.limit };
+            return Err(Error::RequestBody { target: name(), source });
+        }
         let place = target.enter().ok_or_else(|| Error::Busy { target: name(), limit: target.in_flight_limit() })?;
         let progress = Arc::clone(&body.progress);
         let request =
             request(target, &permit, headers, body).map_err(|reason| Error::Broken { target: name(), reason })?;
         let response = self.client(target).request(request);
         match patient(response, &progress, target).await? {
+            // No upgrade goes up, so none can come down: what follows would be read by rules that nobody has checked.
+            Ok(response) if response.status().is_informational() => {
+                let reason = format!("an answer of status {} that nobody asked for", response.status().as_u16());
+                Err(Error::Broken { target: name(), reason })
+            }
             Ok(response) => Ok(response.map(|incoming| ResponseBody { incoming, _place: place })),
             Err(error) => Err(failure(name(), &error)),
         }
@@ -138,9 +150,13 @@ impl Upstream {
         clients.entry(target.id()).or_insert_with(|| client(target)).clone()
     }
 
-    /// Closes the idle connections to targets that are no longer in use.
-    pub fn retain(&self, in_use: impl Fn(u64) -> bool) {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| in_use(*id));
+    /// Once for each generation: closes the idle connections to targets that are no longer in use.
+    pub fn keep<'a>(&self, generation: u64, targets: impl Iterator<Item = &'a Arc<Target>>) {
+        if self.generation.swap(generation, Ordering::Relaxed) == generation {
+            return;
+        }
+        let in_use: HashSet<u64> = targets.map(|target| target.id()).collect();
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| in_use.contains(id));
     }
 }
 
@@ -154,10 +170,13 @@ async fn patient<T>(response: impl Future<Output = T>, progress: &Progress, targ
             return Ok(response);
         }
         let target = || target.name().to_owned();
-        if progress.is_finished() && sent == progress.sent() {
+        let came = progress.sent() - sent;
+        let waits_for_upstream =
+            if progress.is_finished() { came == 0 } else { came < MIN_BODY && !progress.is_hungry() };
+        if waits_for_upstream {
             return Err(Error::Timeout { target: target(), timeout: within });
         }
-        if progress.sent() - sent < MIN_BODY && !progress.is_finished() {
+        if came < MIN_BODY && !progress.is_finished() {
             let source = BodyError::Slow { minimum: MIN_BODY, within };
             return Err(Error::RequestBody { target: target(), source });
         }
@@ -216,6 +235,8 @@ fn failure(target: String, error: &hyper_util::client::legacy::Error) -> Error {
 struct Progress {
     sent: AtomicU64,
     finished: AtomicBool,
+    /// The client is waited for; else the upstream takes no more.
+    hungry: AtomicBool,
 }
 
 impl Progress {
@@ -225,6 +246,10 @@ impl Progress {
 
     fn is_finished(&self) -> bool {
         self.finished.load(Ordering::Relaxed)
+    }
+
+    fn is_hungry(&self) -> bool {
+        self.hungry.load(Ordering::Relaxed)
     }
 }
 
@@ -239,7 +264,7 @@ impl RequestBody {
     /// A body that may have at most `limit` bytes.
     pub fn new(incoming: Incoming, limit: u64) -> Self {
         let finished = AtomicBool::new(incoming.is_end_stream());
-        Self { incoming, limit, progress: Arc::new(Progress { sent: AtomicU64::new(0), finished }) }
+        Self { incoming, limit, progress: Arc::new(Progress { finished, ..Progress::default() }) }
     }
 
     /// Tells how much of it went up, when it is gone itself.
@@ -265,7 +290,9 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
-            let frame = match std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+            let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+            self.progress.hungry.store(polled.is_pending(), Ordering::Relaxed);
+            let frame = match std::task::ready!(polled) {
                 None => {
                     self.progress.finished.store(true, Ordering::Relaxed);
                     return Poll::Ready(None);

@@ -121,7 +121,8 @@ impl Target {
         })
     }
 
-    /// The targets of a whole bundle, by API.
+    /// The targets of a whole bundle, by API. One of `previous` that says the same is kept, with its connections;
+    /// `previous` must have been resolved with the same authorities.
     ///
     /// # Errors
     ///
@@ -129,12 +130,16 @@ impl Target {
     pub fn all(
         bundle: &policy::Bundle,
         authorities: &Authorities,
+        previous: Option<&HashMap<String, Arc<Self>>>,
     ) -> Result<HashMap<String, Arc<Self>>, (String, TargetError)> {
         let build = |api: &Arc<policy::Api>| {
-            let name = api.name.to_string();
+            let kept = previous.and_then(|previous| previous.get(&api.name));
+            if let Some(kept) = kept.filter(|kept| kept.spec == api.upstream) {
+                return Ok((api.name.clone(), Arc::clone(kept)));
+            }
             match Self::new(api, authorities) {
-                Ok(target) => Ok((name, Arc::new(target))),
-                Err(error) => Err((name, error)),
+                Ok(target) => Ok((api.name.clone(), Arc::new(target))),
+                Err(error) => Err((api.name.clone(), error)),
             }
         };
         bundle.apis().iter().map(build).collect()

@@ -1,6 +1,6 @@
 //! Proof in, [`Identity`] out: the only place that makes one.
 //!
-//! Goes in: the answer of a tunnel's login ([`login`]), and the bearer token of one request ([`Tokens`]). Comes out: an
+//! Goes in: the answer of a tunnel's login ([`login()`]), and the bearer token of one request ([`Tokens`]). Comes out: an
 //! [`Identity`] for the tunnel, or one for the request whose token names the same person ([`agree`]).
 //!
 //! Two local files say who exists ([`UserFile`], [`Users`]); an issuer's key set says which tokens are genuine

@@ -51,8 +51,8 @@ const FILE: Schema = Schema {
 
 const HTTP: Schema = Schema {
     what: "[http]",
-    keys: &["encoded_slash", "double_encoding", "matrix_params", "websocket", "sse", "methods_extra"],
-    later: &["grpc"],
+    keys: &["encoded_slash", "double_encoding", "matrix_params", "methods_extra"],
+    later: &["grpc", "sse", "websocket"],
     elsewhere: &[],
 };
 
@@ -201,8 +201,6 @@ fn read_http(parent: &Table<'_>, reader: &mut Reader<'_>) -> Option<At<HttpOptio
     let encoded_slash = handling("encoded_slash", reader);
     let double_encoding = handling("double_encoding", reader);
     let matrix_params = handling("matrix_params", reader);
-    let websocket = table.flag("websocket", reader).is_some_and(|flag| flag.value);
-    let sse = table.flag("sse", reader).is_some_and(|flag| flag.value);
     let extra = table.list("methods_extra", reader, false, |text| {
         let method = value::method(text)?;
         if USUAL_METHODS.contains(&text) {
@@ -214,8 +212,6 @@ fn read_http(parent: &Table<'_>, reader: &mut Reader<'_>) -> Option<At<HttpOptio
         encoded_slash: encoded_slash.unwrap_or_default(),
         double_encoding: double_encoding.unwrap_or_default(),
         matrix_params: matrix_params.unwrap_or_default(),
-        websocket,
-        sse,
         methods_extra: extra.map_or_else(BTreeSet::new, |list| list.into_iter().map(|item| item.value).collect()),
     };
     Some(At { value, span })

@@ -194,6 +194,8 @@ fn nt_28_times_are_sane_numbers_or_the_token_is_refused() {
             ("{}".to_owned(), "is not a number"),
             ("-1".to_owned(), "is not a date"),
             ("-0.5".to_owned(), "is not a date"),
+            (format!("{exp}.5"), "is not a date"),
+            (format!("{exp}.0"), "is not a date"),
             ("1e300".to_owned(), "is not a date"),
             ("1e19".to_owned(), "is not a date"),
             ("-1e300".to_owned(), "is not a date"),
@@ -207,8 +209,6 @@ fn nt_28_times_are_sane_numbers_or_the_token_is_refused() {
     for value in ["1e400", "NaN", "Infinity", "0x10", "01"] {
         assert_eq!(raw(&format!("\"exp\":{value}")), Err(TokenRefusal::Malformed { what: "not valid JSON" }));
     }
-    assert!(raw(&format!("\"exp\":{exp}.5")).is_ok(), "a NumericDate may have a fraction");
-    assert!(matches!(raw("\"exp\":1.5"), Err(TokenRefusal::Expired { .. })));
 }
 
 #[test]

@@ -96,6 +96,10 @@ impl UserFile {
 
     /// All users by name.
     pub fn list(&self) -> Result<Vec<Account>, Vec<Complaint>> {
+        if !self.file.exists() && !self.key.exists() {
+            // Nobody was ever added: `add` makes both.
+            return Ok(Vec::new());
+        }
         let users = self.load()?;
         Ok(users.accounts().into_iter().cloned().collect())
     }

@@ -48,6 +48,14 @@ fn proves(users: &Users, name: &str, password: &str) -> bool {
 }
 
 #[test]
+fn before_the_first_user_there_is_nobody() {
+    let place = Place::new();
+    assert!(place.files.list().unwrap().is_empty());
+    place.files.add("alice", &[], "wonder").unwrap();
+    assert_eq!(place.files.list().unwrap().len(), 1);
+}
+
+#[test]
 fn what_is_added_is_read_back() {
     let place = Place::with_alice_and_bob();
     let users = place.files.load().unwrap();

@@ -1,0 +1,94 @@
+//! The policy files that are shipped: they load as they are, and do what they say.
+
+use std::path::{Path, PathBuf};
+
+use wicketgate::policy::{self, Bundle, Persona, RequestText, explain};
+use wicketgate::server::loader::{lone_environment, policy_files};
+use wicketgate::server::read_request;
+
+fn folder(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn load(path: &str) -> Bundle {
+    let sources = policy_files(&folder(path)).expect("files");
+    let compiled = policy::compile(&sources, &lone_environment(), None)
+        .unwrap_or_else(|complaints| panic!("{path}: {complaints:#?}"));
+    compiled.bundle
+}
+
+fn explained(bundle: &Bundle, persona: &str, method: &str, url: &str) -> String {
+    let (host, target) = url.split_at(url.find('/').expect("a path"));
+    let http = bundle.http_for(host).expect("a host");
+    let request = read_request(&RequestText { method, host, target, http }).expect("a request");
+    let persona = Persona::parse(persona).expect("a persona").play(bundle).expect("somebody");
+    let text = explain(bundle, &persona.facts(&request)).to_string();
+    text.replace(&bundle.id()[..12], "BUNDLE")
+}
+
+const SHIPPED: [(&str, usize); 2] = [("policies", 4), ("examples/quickstart/policies", 4)];
+
+#[test]
+fn every_shipped_file_loads() {
+    for (path, files) in SHIPPED {
+        assert_eq!(policy_files(&folder(path)).expect("files").len(), files, "{path}");
+        assert!(!load(path).apis().is_empty(), "{path}");
+    }
+}
+
+#[test]
+fn every_test_inside_them_passes() {
+    for (path, _) in SHIPPED {
+        let bundle = load(path);
+        assert!(!bundle.tests().is_empty(), "{path}");
+        for test in bundle.tests() {
+            let outcome = policy::run(&bundle, test, read_request);
+            assert_eq!(outcome.failure, None, "{}: {}", test.file, test.name);
+        }
+    }
+}
+
+#[test]
+fn a_bundle_has_one_id_for_one_content() {
+    for (path, _) in SHIPPED {
+        assert_eq!(load(path).id(), load(path).id());
+    }
+    let mut sources = policy_files(&folder("policies")).expect("files");
+    sources.reverse();
+    let reversed = policy::compile(&sources, &lone_environment(), None).expect("a bundle").bundle;
+    assert_eq!(reversed.id(), load("policies").id(), "the order of files means nothing");
+}
+
+#[test]
+fn an_admin_may_change_orders_and_is_told_why() {
+    let bundle = load("policies");
+    let text = explained(&bundle, "user=alice,groups=orders-admin", "DELETE", "orders.api.corp.example/v1/orders/42");
+    insta::assert_snapshot!(text, @r"
+    DELETE orders.api.corp.example /v1/orders/42      bundle BUNDLE
+      as alice  groups=orders-admin  binding=keys  method=eap-mschapv2
+    ALLOW  by orders/change
+      api        orders
+      holds      orders/change  path /v1/orders/**  orders-admin: yes
+      other      orders/read  methods GET only  path /v1/orders/**  orders-admin: yes  orders-dev: no
+      deny       _org/leavers  (inline): no
+      deny       _org/actuators: no match
+      charge     _org/tunnel-ceiling  tunnel=s-0000000000000000
+      charge     orders/per-user  user=alice
+    ");
+}
+
+#[test]
+fn a_developer_may_not_and_sees_what_came_near() {
+    let bundle = load("policies");
+    let text = explained(&bundle, "user=bob,groups=orders-dev", "DELETE", "orders.api.corp.example/v1/orders/42");
+    insta::assert_snapshot!(text, @r"
+    DELETE orders.api.corp.example /v1/orders/42      bundle BUNDLE
+      as bob  groups=orders-dev  binding=keys  method=eap-mschapv2
+    DENY  no-rule-for-subject  404
+      api        orders
+      near miss  orders/change  path /v1/orders/**  orders-admin: no
+      other      orders/read  methods GET only  path /v1/orders/**  orders-admin: no  orders-dev: yes
+      deny       _org/leavers  (inline): no
+      deny       _org/actuators: no match
+    ");
+}

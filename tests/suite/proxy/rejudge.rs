@@ -1,0 +1,162 @@
+//! A new generation meets open requests: what is no longer allowed ends, everything else does not notice.
+
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+
+use super::backend::Reply;
+use super::bench::{Bench, ORDERS, RULES, Setup, api};
+use super::door::{Door, get, request};
+use super::h2::{Frames, pseudo};
+
+/// A download that has begun and is not over.
+async fn download(bench: &Bench) -> (Door<DuplexStream>, mpsc::Sender<Vec<u8>>) {
+    let (pipe, reply) = Reply::pipe();
+    bench.backend.answer(reply);
+    let mut door = bench.door();
+    door.write(get("/v1/orders")).await;
+    pipe.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello".to_vec()).await.unwrap();
+    door.read_through("hello").await;
+    (door, pipe)
+}
+
+/// A policy by which only others may use the orders.
+fn without_us() -> String {
+    api("orders", "", "", &RULES.replace("\"dev\"", "\"admin\""))
+}
+
+#[tokio::test]
+async fn nt_39_a_download_ends_when_its_rule_is_gone() {
+    let bench = Bench::ordinary().await;
+    let (mut door, _pipe) = download(&bench).await;
+    bench.store("orders.toml", &without_us());
+    door.check_closed().await;
+    bench.backend.ended(1).await;
+    let end = bench.end(bench.backend.only().header("wicketgate-decision").unwrap()).await;
+    assert_eq!((&end["result"], &end["resp"]["bytes"]), (&"cut".into(), &5.into()));
+}
+
+#[tokio::test]
+async fn nt_39_a_download_ends_when_its_person_is_disabled() {
+    let bench = Bench::ordinary().await;
+    let (mut door, _pipe) = download(&bench).await;
+    bench.disable("alice");
+    door.check_closed().await;
+    bench.backend.ended(1).await;
+}
+
+#[tokio::test]
+async fn nt_39_a_download_ends_when_a_deny_rule_comes_or_its_host_goes() {
+    let deny = "[[deny]]\nid = \"frozen\"\nwho = \"dev\"\nmethods = [\"GET\"]\npaths = [\"/v1/orders\"]\n";
+    let moved = api("orders", "", "", RULES).replace("orders.api.test", "new.api.test");
+    for text in [api("orders", "", "", &format!("{RULES}{deny}")), moved] {
+        let bench = Bench::ordinary().await;
+        let (mut door, _pipe) = download(&bench).await;
+        bench.store("orders.toml", &text);
+        door.check_closed().await;
+    }
+}
+
+#[tokio::test]
+async fn nt_39_a_waiting_request_is_answered_when_its_rule_is_gone() {
+    let bench = Bench::ordinary().await;
+    bench.backend.answer(Reply::Silence);
+    let mut door = bench.door();
+    door.write(get("/v1/orders")).await;
+    bench.backend.came(1).await;
+    bench.store("orders.toml", &without_us());
+    let answer = door.answer().await;
+    bench.check_reply(&answer, 401, "session-revoked");
+    bench.backend.ended(1).await;
+    assert_eq!(bench.end(&answer.decision()).await["resp"]["status"], 401);
+}
+
+#[tokio::test]
+async fn nt_39_an_upload_ends_when_its_rule_is_gone() {
+    let bench = Bench::ordinary().await;
+    let mut door = bench.door();
+    door.write(request("POST", "/v1/orders", "Content-Length: 100\r\n") + "hello").await;
+    bench.backend.came(1).await;
+    bench.store("orders.toml", &without_us());
+    let answer = door.answer().await;
+    assert_eq!(answer.status, 401);
+    bench.backend.ended(1).await;
+    assert!(!bench.backend.only().whole);
+}
+
+#[tokio::test]
+async fn nt_39_streams_of_http2_are_cut_one_by_one() {
+    let bench = Bench::ordinary().await;
+    let mut frames = Frames::open(&bench).await;
+    let mut pipes = Vec::new();
+    let mut streams = Vec::new();
+    for path in ["/v1/orders/1", "/v1/orders/2"] {
+        let (pipe, reply) = Reply::pipe();
+        bench.backend.answer(reply);
+        streams.push(frames.request(&pseudo("GET", path), None).await);
+        pipe.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello".to_vec()).await.unwrap();
+        pipes.push(pipe);
+        bench.backend.came(pipes.len()).await;
+    }
+    frames.came(streams[0], b"hello").await;
+    frames.came(streams[1], b"hello").await;
+    let narrower = RULES.replace("\"/v1/orders\", \"/v1/orders/**\"", "\"/v1/orders/2\"");
+    bench.store("orders.toml", &api("orders", "", "", &narrower));
+    let cut = frames.outcome(streams[0]).await;
+    assert!(cut.reset.is_some(), "{cut:?}");
+    for pipe in &pipes {
+        let _gone = pipe.send(b"world".to_vec()).await.is_err();
+    }
+    let kept = frames.outcome(streams[1]).await;
+    assert_eq!((kept.body.as_slice(), kept.reset), (&b"helloworld"[..], None));
+}
+
+#[tokio::test]
+async fn a_generation_that_changes_nothing_for_a_request_leaves_it_alone() {
+    let bench = Bench::ordinary().await;
+    let (mut door, pipe) = download(&bench).await;
+    bench.renew();
+    let billing = api("billing", "", "", &RULES.replace("\"dev\"", "\"admin\""));
+    bench.store("billing.toml", &billing);
+    bench.disable("bob");
+    let limited = format!("{RULES}[[limit]]\nid = \"per\"\nkey = [\"user\"]\nrate = \"1/h\"\nburst = 1\n");
+    bench.store("orders.toml", &api("orders", "", "", &limited));
+    pipe.send(b"world".to_vec()).await.unwrap();
+    door.read_through("world").await;
+    let end = bench.end(bench.backend.only().header("wicketgate-decision").unwrap()).await;
+    assert_eq!(end["result"], "complete");
+    assert_eq!(door.get("/v1/orders").await.status, 200, "the connection goes on");
+    assert_eq!(door.get("/v1/orders").await.status, 429, "by the new rules");
+}
+
+#[tokio::test]
+async fn a_connection_sees_the_new_generation_with_its_next_request() {
+    let bench = Setup::new(RULES).start().await;
+    let mut door = bench.door();
+    assert_eq!(door.get("/v1/orders").await.status, 200);
+    bench.store("orders.toml", &without_us());
+    let answer = door.get("/v1/orders").await;
+    bench.check_reply(&answer, 404, "no-such-api");
+    bench.store("orders.toml", &api("orders", "", "", RULES));
+    assert_eq!(door.get("/v1/orders").await.status, 200);
+    assert_eq!(bench.door_to(ORDERS).get("/v1/orders").await.status, 200);
+}
+
+#[tokio::test]
+async fn nt_52_no_request_sees_two_generations() {
+    let bench = Bench::ordinary().await;
+    let alternatives = [api("orders", "", "", RULES), without_us()];
+    let mut door = bench.door();
+    for round in 0..100 {
+        let generation = round % 2;
+        bench.store("orders.toml", &alternatives[generation]);
+        let answer = door.get("/v1/orders").await;
+        assert_eq!(answer.status, [200, 404][generation], "round {round}");
+    }
+    let bundles: std::collections::BTreeSet<String> = bench
+        .audit()
+        .iter()
+        .filter(|r| r["event"] == "decision")
+        .map(|r| format!("{} {}", r["bundle"], r["outcome"]))
+        .collect();
+    assert_eq!(bundles.len(), 2, "each bundle decided one way: {bundles:?}");
+}
