@@ -11,6 +11,10 @@ use wicketgate::telemetry;
 
 use cli::{Cli, Exit, IgnoreBrokenPipe, Stdin, Terminal, Wired};
 
+/// A request makes and drops some forty small things; the system's allocator takes a tenth of the proxy's time for them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Says what is logged when `--log` does not.
 const LOG_VARIABLE: &str = "WICKETGATE_LOG";
 

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use super::event::{
-    Alarm, AuditLost, Decision, End, Event, LoginRefused, PolicyLoadFailed, PolicyLoaded, PreLimited, Reloaded,
-    Request, TunnelDown, TunnelUp, UsersReloaded,
+    Alarm, AuditLost, Decision, End, Event, LoginRefused, LoginsRefused, PolicyLoadFailed, PolicyLoaded, PreLimited,
+    Reloaded, Request, TunnelDown, TunnelUp, UsersReloaded,
 };
 use super::line::Line;
 use super::{MAX_LINE, Rfc3339};
@@ -23,7 +23,7 @@ pub fn encode(at: SystemTime, event: &Event<'_>, buffer: &mut Vec<u8>) {
     let mut longest = LONGEST;
     loop {
         let mut line = Line::new(buffer, longest);
-        line.plain("time", Rfc3339(at));
+        line.word("time", &Rfc3339(at).text());
         event.write(&mut line);
         line.end();
         // Every text can be cut and every list is bounded, so a line of empty texts fits: the loop ends.
@@ -40,6 +40,7 @@ impl Event<'_> {
             Self::TunnelUp(event) => event.write(line),
             Self::TunnelDown(event) => event.write(line),
             Self::LoginRefused(event) => event.write(line),
+            Self::LoginsRefused(event) => event.write(line),
             Self::Decision(event) => event.write(line),
             Self::End(event) => event.write(line),
             Self::PreLimited(event) => event.write(line),
@@ -65,7 +66,7 @@ fn millis(duration: Duration) -> u64 {
 
 impl TunnelUp<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.plain("event", "tunnel-up");
+        line.word("event", b"tunnel-up");
         line.plain("session", self.session);
         line.text("user", self.user);
         line.plain("source", self.source);
@@ -77,7 +78,7 @@ impl TunnelUp<'_> {
 
 impl TunnelDown<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.plain("event", "tunnel-down");
+        line.word("event", b"tunnel-down");
         line.plain("session", self.session);
         line.text("user", self.user);
         line.plain("source", self.source);
@@ -91,7 +92,7 @@ impl TunnelDown<'_> {
 
 impl LoginRefused<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.plain("event", "login-refused");
+        line.word("event", b"login-refused");
         line.plain("source", self.source);
         line.bytes("user", self.user);
         optional(line, "method", self.method.map(Method::as_str));
@@ -100,10 +101,18 @@ impl LoginRefused<'_> {
     }
 }
 
+impl LoginsRefused<'_> {
+    fn write(&self, line: &mut Line<'_>) {
+        line.plain("event", "logins-refused");
+        line.text("reason", self.reason);
+        line.number("count", self.count);
+    }
+}
+
 impl Decision<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.plain("event", "decision");
-        line.plain("decision_id", self.id);
+        line.word("event", b"decision");
+        line.word("decision_id", &self.id.text());
         line.text("bundle", self.bundle);
         optional(line, "api", self.api);
         optional(line, "rule", self.rule);
@@ -172,8 +181,8 @@ impl Request<'_> {
 
 impl End<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.plain("event", "end");
-        line.plain("decision_id", self.id);
+        line.word("event", b"end");
+        line.word("decision_id", &self.id.text());
         line.plain("session", self.session);
         line.text("result", self.result);
         line.object("resp", |line| {
@@ -192,7 +201,7 @@ impl End<'_> {
 
 impl PreLimited<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.plain("event", "pre-limited");
+        line.word("event", b"pre-limited");
         line.plain("session", self.session);
         line.text("user", self.user);
         line.text("limit", self.limit);
@@ -202,7 +211,7 @@ impl PreLimited<'_> {
 
 impl Alarm<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.plain("event", "alarm");
+        line.word("event", b"alarm");
         line.text("alarm", self.alarm);
         if let Some(id) = self.id {
             line.plain("decision_id", id);
@@ -217,7 +226,7 @@ impl Alarm<'_> {
 
 impl PolicyLoaded<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.plain("event", "policy-loaded");
+        line.word("event", b"policy-loaded");
         line.text("bundle", self.bundle);
         optional(line, "previous", self.previous);
         line.number("apis", self.apis);
@@ -228,7 +237,7 @@ impl PolicyLoaded<'_> {
 
 impl PolicyLoadFailed<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.plain("event", "policy-load-failed");
+        line.word("event", b"policy-load-failed");
         optional(line, "kept", self.kept);
         line.number("complaints", self.complaints);
         line.text("code", self.code);
@@ -241,7 +250,7 @@ impl PolicyLoadFailed<'_> {
 
 impl UsersReloaded {
     fn write(&self, line: &mut Line<'_>) {
-        line.plain("event", "users-reloaded");
+        line.word("event", b"users-reloaded");
         line.number("enabled", self.enabled);
         line.number("disabled", self.disabled);
     }
@@ -249,7 +258,7 @@ impl UsersReloaded {
 
 impl Reloaded<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.plain("event", "reloaded");
+        line.word("event", b"reloaded");
         line.text("what", self.what);
         line.text("result", self.result);
     }
@@ -257,7 +266,7 @@ impl Reloaded<'_> {
 
 impl AuditLost {
     fn write(&self, line: &mut Line<'_>) {
-        line.plain("event", "audit-lost");
+        line.word("event", b"audit-lost");
         line.number("count", self.count);
     }
 }

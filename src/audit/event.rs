@@ -19,6 +19,8 @@ pub enum Event<'a> {
     TunnelDown(TunnelDown<'a>),
     /// A login failed.
     LoginRefused(LoginRefused<'a>),
+    /// More logins failed than have a record of their own.
+    LoginsRefused(LoginsRefused<'a>),
     /// A request was judged.
     Decision(Decision<'a>),
     /// A forwarded request is over.
@@ -65,7 +67,7 @@ pub struct TunnelDown<'a> {
     pub user: &'a str,
     /// The outer peer.
     pub source: SocketAddr,
-    /// A stable word: `client`, `lost`, `revoked`, `killed`, `superseded`, `max-session`, `drain`.
+    /// A stable word: `client`, `lost`, `revoked`, `killed`, `superseded`, `max-session`, `drain`, `aborted`.
     pub reason: &'a str,
     /// How long it lived.
     pub lasted: Duration,
@@ -86,10 +88,20 @@ pub struct LoginRefused<'a> {
     pub user: &'a [u8],
     /// The method, once agreed.
     pub method: Option<Method>,
-    /// A stable word: `credentials`, `disabled`, `locked`, `binding`, `timeout`.
+    /// A stable word: `credentials`, `disabled`, `locked`; and for a proof that is right `binding`, `timeout`, `abandoned`,
+    /// `full`.
     pub reason: &'a str,
     /// `SSTPCORRELATIONID`.
     pub correlation: Option<&'a str>,
+}
+
+/// See [`Event::LoginsRefused`]: one record a second for each reason.
+#[derive(Clone, Copy, Debug)]
+pub struct LoginsRefused<'a> {
+    /// The word that [`LoginRefused`] has.
+    pub reason: &'a str,
+    /// How many logins.
+    pub count: u64,
 }
 
 /// The end of a judgement.

@@ -31,15 +31,22 @@ impl DecisionId {
     }
 }
 
-impl fmt::Display for DecisionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut digits = [0_u8; DIGITS];
+impl DecisionId {
+    /// The printed form, which stands in every record and every forwarded request.
+    pub fn text(self) -> [u8; DIGITS + 2] {
+        let mut text = *b"d-00000000000000000000000000";
         let mut rest = self.0;
-        for digit in digits.iter_mut().rev() {
+        for digit in text[2..].iter_mut().rev() {
             *digit = ALPHABET[(rest % 32) as usize];
             rest /= 32;
         }
-        write!(f, "d-{}", std::str::from_utf8(&digits).expect("the alphabet is ASCII"))
+        text
+    }
+}
+
+impl fmt::Display for DecisionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.text()).expect("the alphabet is ASCII"))
     }
 }
 

@@ -71,10 +71,18 @@ impl<'a> Line<'a> {
 
     pub(super) fn number(&mut self, key: &'static str, number: u64) {
         self.key(key);
-        write!(self.buffer, "{number}").expect(TAKES_ALL);
+        serde_json::to_writer(&mut *self.buffer, &number).expect(TAKES_ALL);
     }
 
-    /// What prints as letters, digits and marks that JSON does not escape: ids, addresses, times.
+    /// Letters, digits and marks that JSON does not escape: our own words, ids and times.
+    pub(super) fn word(&mut self, key: &'static str, word: &[u8]) {
+        self.key(key);
+        self.buffer.push(b'"');
+        self.buffer.extend_from_slice(word);
+        self.buffer.push(b'"');
+    }
+
+    /// What prints as letters, digits and marks that JSON does not escape: sessions and addresses.
     pub(super) fn plain(&mut self, key: &'static str, value: impl fmt::Display) {
         self.key(key);
         write!(self.buffer, "\"{value}\"").expect(TAKES_ALL);

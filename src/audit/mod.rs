@@ -14,8 +14,8 @@ mod time;
 
 pub use encode::encode;
 pub use event::{
-    Alarm, AuditLost, Certificate, Decision, End, Event, Limit, LoginRefused, Outcome, PolicyLoadFailed, PolicyLoaded,
-    PreLimited, Reloaded, Request, Token, TunnelDown, TunnelUp, UsersReloaded,
+    Alarm, AuditLost, Certificate, Decision, End, Event, Limit, LoginRefused, LoginsRefused, Outcome, PolicyLoadFailed,
+    PolicyLoaded, PreLimited, Reloaded, Request, Token, TunnelDown, TunnelUp, UsersReloaded,
 };
 pub use id::{DecisionId, DecisionIds};
 pub use sink::{Audit, AuditUnavailable, OnFailure};

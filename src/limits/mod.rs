@@ -4,6 +4,7 @@
 //! that is left in the tightest bucket, or the [`Exceeded`] limit, and then no bucket has been touched. All buckets of
 //! a process are in one [`Limits`], whose memory is fixed when it is made: a bucket that is full again is forgotten
 //! first, and when every place holds an active bucket, the newcomer is refused rather than an active bucket forgotten.
+//! One limit has at most an eighth of the places, so that a flood of its keys refuses only its own newcomers.
 //! [`PreLimit`] is the one bucket of a session that stands before any policy work and shares nothing.
 //!
 //! The arithmetic is the generic cell rate algorithm of `governor`, on monotonic time: a step of the wall clock means
@@ -30,6 +31,10 @@ pub use self::quota::{BadQuota, Quota};
 
 use self::bucket::Taken;
 use self::store::{Slot, Store};
+
+/// The part of all places that one limit may hold: the keys of a limit may be a client's choice (a parameter of the path),
+/// and whoever sends many of them must not leave the other limits without places.
+const SHARE: usize = 8;
 
 /// What one request takes from one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +65,7 @@ pub struct Room<'a> {
 pub enum Cause {
     /// The bucket is empty.
     Spent,
-    /// The bucket is new, and every place for it holds an active one.
+    /// The bucket is new, and every place for it holds an active one, or its limit has active ones enough.
     Full,
 }
 
@@ -103,7 +108,7 @@ struct Address {
 }
 
 impl Limits {
-    /// Room for at least `capacity` active buckets, of 24 bytes each. `start` is any time before the first charge.
+    /// Room for at least `capacity` active buckets, of 24 bytes each, and for an eighth of them of one limit. `start` is any time before the first charge.
     pub fn new(capacity: usize, start: Instant) -> Self {
         let table = Table { store: Store::new(capacity), live: HashSet::new(), changes: Vec::new() };
         Self { seed: RandomState::new(), start, table: Mutex::new(table) }
@@ -214,7 +219,7 @@ impl Table {
     fn charge(&mut self, address: Address, quota: &Quota, now: u64) -> Result<Taken, (Cause, Duration)> {
         let slot = match self.store.find(address.tag) {
             Some(slot) => slot,
-            None => self.place(address, now)?,
+            None => self.place(address, quota, now)?,
         };
         let before = self.store.bucket(slot);
         let tat = if before.tag == address.tag { before.tat } else { 0 };
@@ -224,8 +229,16 @@ impl Table {
         Ok(taken)
     }
 
-    fn place(&mut self, address: Address, now: u64) -> Result<Slot, (Cause, Duration)> {
+    fn place(&mut self, address: Address, quota: &Quota, now: u64) -> Result<Slot, (Cause, Duration)> {
         let Self { store, live, .. } = self;
+        let share = store.places() / SHARE;
+        if store.held(address.limit) >= share {
+            store.sweep(now);
+            if store.held(address.limit) >= share {
+                // The bucket that fills first has a cell to get back.
+                return Err((Cause::Full, quota.interval()));
+            }
+        }
         live.insert(address.limit);
         store
             .place(address.tag, now, |limit| live.contains(&limit))

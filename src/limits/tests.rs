@@ -141,7 +141,7 @@ fn nt_61_a_flood_of_keys_is_bounded_and_resets_nobody() {
             assert!(!passes(&limits, &alice, start), "an active bucket was forgotten");
         }
     }
-    assert!((1000..=places).contains(&(admitted + 1)), "{admitted} of {places}");
+    assert_eq!(admitted + 1, places / SHARE);
     assert_eq!(limits.len(start), admitted + 1);
     assert_eq!(limits.lock().store.places(), places);
     assert!(!passes(&limits, &alice, start));
@@ -153,12 +153,49 @@ fn nt_61_a_flood_of_keys_is_bounded_and_resets_nobody() {
 }
 
 #[test]
+fn a_flood_of_one_limit_leaves_places_to_the_others() {
+    let (limits, start) = limits(10_000);
+    let (items, users) = (per_second(1, 1), per_second(10, 20));
+    let share = limits.lock().store.places() / SHARE;
+    let limits = &limits;
+    let flood = |now| (0..20_000u32).filter(move |key| passes(limits, &[charge("item", &key.to_string(), items)], now));
+    assert_eq!(flood(start).count(), share);
+    for user in 0..1000u32 {
+        let user = user.to_string();
+        let item = format!("new {user}");
+        assert!(passes(limits, &[charge("user", &user, users)], start), "{user}");
+        let both = [charge("user", &user, users), charge("item", &item, items)];
+        assert!(!passes(limits, &both, start), "{user}");
+    }
+    assert_eq!(limits.len(start), share + 1000);
+    let later = start + SECOND;
+    assert!((0..1000).all(|key| passes(limits, &[charge("item", &format!("later {key}"), items)], later)));
+    assert_eq!(flood(later).count(), share - 1000, "the places of the full buckets are given back");
+}
+
+#[test]
+fn a_refused_request_keeps_no_place() {
+    let (limits, start) = limits(100);
+    let quota = per_second(1, 1);
+    assert!(passes(&limits, &[charge("narrow", "alice", quota)], start));
+    for key in 0..1000 {
+        let key = key.to_string();
+        assert!(!passes(&limits, &[charge("item", &key, quota), charge("narrow", "alice", quota)], start));
+        assert!(limits.peek(std::iter::once(charge("item", &key, quota)), start).is_ok());
+    }
+    let address = limits.address(&charge("item", "", quota));
+    assert_eq!(limits.lock().store.held(address.limit), 0);
+}
+
+#[test]
 fn the_capacity_that_was_asked_for_is_there() {
     let quota = per_second(1, 1);
     for capacity in [1, 8, 1000, 10_000] {
         let (limits, start) = limits(capacity);
-        let admitted =
-            (0..capacity).filter(|key| passes(&limits, &[charge("l", &key.to_string(), quota)], start)).count();
+        let limit = |key: usize| format!("l{}", key % (2 * SHARE));
+        let admitted = (0..capacity)
+            .filter(|key| passes(&limits, &[charge(&limit(*key), &key.to_string(), quota)], start))
+            .count();
         assert!(admitted * 1000 >= capacity * 995, "{admitted} of {capacity}");
     }
 }
@@ -172,10 +209,10 @@ fn a_reload_keeps_what_is_unchanged_and_gives_up_the_rest() {
         (0..9).filter(|_| passes(&limits, &alice, start)).count()
     };
     assert_eq!((spend("kept", old), spend("changed", old), spend("gone", old)), (2, 2, 2));
-    for key in 0..1000 {
-        passes(&limits, &[charge("gone", &key.to_string(), old)], start);
+    for (limit, key) in (0..2 * SHARE).flat_map(|limit| (0..1000).map(move |key| (limit, key))) {
+        passes(&limits, &[charge(&format!("gone {limit}"), &key.to_string(), old)], start);
     }
-    let full = |key: &str| limits.take(std::iter::once(charge("kept", key, old)), start).is_err();
+    let full = |key: &str| limits.peek(std::iter::once(charge("kept", key, old)), start).is_err();
     assert!((0..100).any(|key| full(&format!("before {key}"))));
     limits.reload([("kept", old), ("changed", new)].into_iter());
     assert_eq!((spend("kept", old), spend("changed", new)), (0, 3));

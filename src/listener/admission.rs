@@ -1,25 +1,28 @@
 //! How many connections may be open that have not logged in: in all, and from one address.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Config;
 
+/// As many sources as a whole IPv6 /48 counts for.
+const NETWORK_FACTOR: usize = 8;
+
 /// The places of one listener.
 pub struct Admissions {
     places: Arc<Semaphore>,
     per_source: usize,
-    /// Only sources with a connection that has not logged in: at most as many as there are places.
-    sources: Mutex<HashMap<IpAddr, usize>>,
+    /// Only those with a connection that has not logged in: at most two for each place.
+    sources: Mutex<HashMap<Source, usize>>,
 }
 
 /// A connection's place until it logs in or ends.
 pub struct Admission {
     admissions: Arc<Admissions>,
-    source: IpAddr,
+    sources: [Option<Source>; 2],
     _place: OwnedSemaphorePermit,
 }
 
@@ -40,37 +43,63 @@ impl Admissions {
 
     /// Gives the place to a connection from `source`, unless it has too many.
     pub fn admit(self: &Arc<Self>, place: OwnedSemaphorePermit, source: IpAddr) -> Option<Admission> {
-        let source = network(source);
+        let of = Source::of(source);
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = sources.entry(source).or_insert(0);
-        if *count >= self.per_source {
+        let full = |source: &Source| {
+            sources.get(source).is_some_and(|count| *count >= self.per_source.saturating_mul(source.factor()))
+        };
+        if of.iter().flatten().any(full) {
             return None;
         }
-        *count += 1;
-        Some(Admission { admissions: Arc::clone(self), source, _place: place })
+        for source in of.into_iter().flatten() {
+            *sources.entry(source).or_insert(0) += 1;
+        }
+        Some(Admission { admissions: Arc::clone(self), sources: of, _place: place })
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
         let mut sources = self.admissions.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = sources.get_mut(&self.source) {
-            *count -= 1;
-            if *count == 0 {
-                sources.remove(&self.source);
+        for source in self.sources.into_iter().flatten() {
+            if let Some(count) = sources.get_mut(&source) {
+                *count -= 1;
+                if *count == 0 {
+                    sources.remove(&source);
+                }
             }
         }
     }
 }
 
-/// What counts as one source: an IPv4 address, or an IPv6 /64, of which one customer has all.
-fn network(source: IpAddr) -> IpAddr {
-    match source {
-        IpAddr::V4(_) => source,
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => v4.into(),
-            None => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
-        },
+/// What counts as one source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Source {
+    /// An IPv4 address.
+    Address(Ipv4Addr),
+    /// An IPv6 /64, of which one customer has all.
+    Subscriber(u64),
+    /// An IPv6 /48, of which one can easily get all.
+    Network(u64),
+}
+
+impl Source {
+    fn of(address: IpAddr) -> [Option<Self>; 2] {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => [Some(Self::Address(v4)), None],
+            IpAddr::V6(v6) => {
+                let [a, b, c, d, ..] = v6.segments().map(u64::from);
+                let network = a << 32 | b << 16 | c;
+                [Some(Self::Subscriber(network << 16 | d)), Some(Self::Network(network))]
+            }
+        }
+    }
+
+    fn factor(self) -> usize {
+        match self {
+            Self::Address(_) | Self::Subscriber(_) => 1,
+            Self::Network(_) => NETWORK_FACTOR,
+        }
     }
 }
 
@@ -105,6 +134,22 @@ mod tests {
         let _second = admit(&admissions, "2001:db8::2").await.expect("the second");
         assert!(admit(&admissions, "2001:db8::3").await.is_none());
         assert!(admit(&admissions, "2001:db8:0:1::1").await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_whole_network_of_ipv6_has_the_places_of_eight_sources() {
+        let admissions =
+            Arc::new(Admissions::new(Config { max_unauthenticated: 99, max_unauthenticated_per_source: 2 }));
+        let mut held = Vec::new();
+        for number in 0..40 {
+            held.extend(admit(&admissions, &format!("2001:db8:0:{number}::1")).await);
+        }
+        assert_eq!(held.len(), 16);
+        assert!(admit(&admissions, "2001:db8:1::1").await.is_some(), "another /48");
+        held.pop();
+        assert!(admit(&admissions, "2001:db8:0:77::1").await.is_some());
+        drop(held);
+        assert!(admissions.sources.lock().unwrap().is_empty());
     }
 
     #[tokio::test]

@@ -197,9 +197,13 @@ async fn answer(stream: &mut TlsStream<TcpStream>, status: u16) {
     drop(tokio::time::timeout(Duration::from_secs(2), send).await);
 }
 
-/// One log line and one count for a connection that is not a tunnel.
-pub fn report(peer: SocketAddr, refused: &Refused) {
+/// One log line and one count for a connection that is not a tunnel. A line that is not `loud` is for debugging only.
+pub fn report(peer: SocketAddr, refused: &Refused, loud: bool) {
     metrics::counter!(telemetry::CONNECTIONS_REFUSED, "layer" => refused.layer(), "reason" => refused.word())
         .increment(1);
-    tracing::info!(layer = refused.layer(), %peer, "refused: {refused}");
+    if loud {
+        tracing::info!(layer = refused.layer(), %peer, "refused: {refused}");
+    } else {
+        tracing::debug!(layer = refused.layer(), %peer, "refused: {refused}");
+    }
 }

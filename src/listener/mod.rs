@@ -5,6 +5,7 @@
 //! connections: TLS, the first HTTP head, and static answers to what is not SSTP.
 
 mod admission;
+mod ceiling;
 pub mod establish;
 pub mod shard;
 pub mod tls;
@@ -17,8 +18,10 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 pub use admission::{Admission, Admissions};
+pub use ceiling::Ceiling;
 use shard::Shard;
 
+use crate::clock;
 use crate::telemetry::CONNECTIONS_REFUSED;
 
 /// How long the acceptor rests when the process has no file descriptor left.
@@ -29,7 +32,7 @@ const REST: Duration = Duration::from_millis(100);
 pub struct Config {
     /// Connections that have not logged in.
     pub max_unauthenticated: usize,
-    /// The same, from one address (IPv6: from one /64).
+    /// The same, from one address (IPv6: from one /64, and eight times as many from one /48).
     pub max_unauthenticated_per_source: usize,
 }
 
@@ -59,12 +62,18 @@ impl Acceptor {
     /// Runs until it is dropped. A place is taken before a connection is accepted, so overload waits in the kernel's
     /// backlog.
     pub async fn run(&self) {
+        let mut lines = Ceiling::new(clock::now());
         loop {
             let place = self.admissions.place().await;
             match self.listener.accept().await {
                 Ok((socket, peer)) => {
                     let Some(admission) = self.admissions.admit(place, peer.ip()) else {
-                        tracing::info!(layer = "accept", %peer, "refused: too many connections from this address have not logged in");
+                        let why = "too many connections from this address have not logged in";
+                        if lines.admit(clock::now()) {
+                            tracing::info!(layer = "accept", %peer, "refused: {why}");
+                        } else {
+                            tracing::debug!(layer = "accept", %peer, "refused: {why}");
+                        }
                         metrics::counter!(CONNECTIONS_REFUSED, "layer" => "accept", "reason" => "source").increment(1);
                         continue;
                     };

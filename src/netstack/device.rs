@@ -31,6 +31,11 @@ impl Overdraft {
     /// Bytes: one full TLS record, some fifty names.
     pub(super) const LIMIT: usize = 16 * 1024;
 
+    /// Whether an answer of `len` bytes would be admitted: asked before the work of making it.
+    pub(super) fn would_admit(&self, len: usize, sink: &impl PacketSink) -> bool {
+        sink.has_room() || self.used.saturating_add(len) <= Self::LIMIT
+    }
+
     /// Whether an answer of `len` bytes may be put into the sink. If not, it is dropped and the client asks again.
     pub(super) fn admits(&mut self, len: usize, sink: &impl PacketSink) -> bool {
         if sink.has_room() {
@@ -165,6 +170,7 @@ mod tests {
         let mut overdraft = Overdraft::default();
         let granted = std::iter::repeat_with(|| overdraft.admits(1000, &Nowhere)).take(100).filter(|&yes| yes).count();
         assert_eq!(granted, Overdraft::LIMIT / 1000);
+        assert!(!overdraft.would_admit(1000, &Nowhere) && overdraft.would_admit(300, &Nowhere));
         assert!(overdraft.admits(300, &Nowhere), "a small answer still fits where a large one does not");
     }
 }

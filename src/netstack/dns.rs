@@ -94,30 +94,78 @@ impl Zone<'_> {
         if query.class != CLASS_IN || matches!(query.kind, TYPE_IXFR | TYPE_AXFR) {
             return Outcome::Refused;
         }
-        let name = query.name;
-        let ours = if self.suffix.is_empty() { None } else { name.labels_above(self.suffix) };
-        if ours == Some(1) && name.labels().next().is_some_and(|label| label.eq_ignore_ascii_case(PORTAL)) {
+        let name = Text::of(query.name);
+        let name = name.as_bytes();
+        // The labels in front of the suffix, when the name is at or below it.
+        let ours = match name.strip_suffix(self.suffix.as_bytes()) {
+            _ if self.suffix.is_empty() => None,
+            Some([]) => Some(&[][..]),
+            Some([above @ .., b'.']) => Some(above),
+            Some(_) | None => None,
+        };
+        if ours == Some(PORTAL) {
             return Outcome::NxDomain;
         }
         match (self.find(name), ours) {
             (Some(address), _) if query.kind == TYPE_A => Outcome::Address(address),
             (Some(_), _) => Outcome::NoData,
             // The suffix is treated like every other name: it exists if something visible is below it.
-            (None, Some(_)) if self.hosts.iter().any(|host| name.is_above(&host.name)) => Outcome::NoData,
+            (None, Some(_)) if self.hosts.iter().any(|host| is_above(name, host.name.as_bytes())) => Outcome::NoData,
             (None, Some(_)) => Outcome::NxDomain,
             (None, None) => Outcome::Refused,
         }
     }
 
     /// A host of this very name, else a wildcard host one label above it.
-    fn find(&self, name: Name<'_>) -> Option<Ipv4Addr> {
-        let exact = self.hosts.iter().find(|host| name.labels_above(&host.name) == Some(0));
+    fn find(&self, name: &[u8]) -> Option<Ipv4Addr> {
+        let exact = self.hosts.iter().find(|host| host.name.as_bytes() == name);
         let wildcard = || {
-            self.hosts
-                .iter()
-                .find(|host| host.name.strip_prefix("*.").is_some_and(|parent| name.labels_above(parent) == Some(1)))
+            let dot = name.iter().position(|byte| *byte == b'.')?;
+            let parent = name.get(dot..)?;
+            self.hosts.iter().find(|host| host.name.as_bytes().strip_prefix(b"*") == Some(parent))
         };
         exact.or_else(wildcard).map(|host| host.address)
+    }
+}
+
+/// Whether `host` lies strictly below this name.
+fn is_above(name: &[u8], host: &[u8]) -> bool {
+    host.strip_suffix(name).is_some_and(|above| above.ends_with(b"."))
+}
+
+/// A name as hosts are written: labels with dots between them, in lower case. A person may see hundreds of hosts and ask
+/// hundreds of times a second, so each query is brought to this form once, and each host costs one comparison, which
+/// mostly ends at the length.
+struct Text {
+    bytes: [u8; LONGEST_NAME],
+    len: usize,
+}
+
+impl Text {
+    fn of(name: Name<'_>) -> Self {
+        let mut text = Self { bytes: [0; LONGEST_NAME], len: 0 };
+        for label in name.labels() {
+            if text.len > 0 {
+                text.put(b'.');
+            }
+            for byte in label {
+                // A dot inside a label separates nothing; no host has a zero in its place.
+                text.put(if *byte == b'.' { 0 } else { byte.to_ascii_lowercase() });
+            }
+        }
+        text
+    }
+
+    /// A name on the wire is at most [`LONGEST_NAME`], two bytes longer than its text.
+    fn put(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.len) {
+            *place = byte;
+            self.len += 1;
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
     }
 }
 
@@ -238,8 +286,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// A name on the wire, without compression, root label included. Labels are compared one by one, because a dot may also
-/// be a byte of a label.
+/// A name on the wire, without compression, root label included.
 #[derive(Clone, Copy, Debug)]
 struct Name<'a>(&'a [u8]);
 
@@ -270,31 +317,6 @@ impl<'a> Name<'a> {
                 (len > 0).then_some(label)
             }
         })
-    }
-
-    /// How many labels stand in front of `domain`, if this name is at or below it.
-    fn labels_above(self, domain: &str) -> Option<usize> {
-        let above = self.labels().count().checked_sub(domain.split('.').count())?;
-        same_labels(self.labels().skip(above), domain.split('.')).then_some(above)
-    }
-
-    /// Whether `domain` lies strictly below this name.
-    fn is_above(self, domain: &str) -> bool {
-        match domain.split('.').count().checked_sub(self.labels().count()) {
-            None | Some(0) => false,
-            Some(below) => same_labels(self.labels(), domain.split('.').skip(below)),
-        }
-    }
-}
-
-fn same_labels<'a>(wire: impl Iterator<Item = &'a [u8]>, mut text: impl Iterator<Item = &'a str>) -> bool {
-    let mut wire = wire;
-    loop {
-        match (wire.next(), text.next()) {
-            (None, None) => return true,
-            (Some(label), Some(word)) if label.eq_ignore_ascii_case(word.as_bytes()) => {}
-            (_, _) => return false,
-        }
     }
 }
 

@@ -188,6 +188,8 @@ pub struct Stack {
     next_serial: u32,
     /// At most two for each connection.
     events: VecDeque<Event>,
+    /// [`Stack::clear`] was called.
+    over: bool,
     counters: Counters,
 }
 
@@ -211,12 +213,16 @@ impl Stack {
             turn: 0,
             next_serial: 0,
             events: VecDeque::new(),
+            over: false,
             counters: Counters::default(),
         }
     }
 
     /// IPCP is up, and the client takes IP packets of at most `max_packet` bytes.
     pub fn open(&mut self, max_packet: usize) {
+        if self.over {
+            return;
+        }
         let max_packet = max_packet.clamp(SMALLEST_MAX_PACKET, LARGEST_MAX_PACKET);
         self.link = Some(Layer3 { interface: device::interface(max_packet, self.seed), max_packet });
         // Should IPCP come up a second time, the sequence numbers must not be the same again.
@@ -244,6 +250,20 @@ impl Stack {
                 Phase::Resetting => {}
             }
         }
+    }
+
+    /// The session is over: nothing can be sent or heard any more. All connections and their buffers are dropped; their
+    /// owners are woken, and every call on a stream fails from now on.
+    pub fn clear(&mut self) {
+        for connection in self.connections.iter_mut().flatten() {
+            connection.fail(StreamError::Aborted);
+        }
+        self.connections = Vec::new();
+        self.turn = 0;
+        self.events = VecDeque::new();
+        self.link = None;
+        self.over = true;
+        self.clock.set_stalled(false);
     }
 
     /// A packet arrived from the client. Answers that need no connection go into `out` at once.
@@ -424,6 +444,10 @@ impl Stack {
     }
 
     fn handle_query(&mut self, peer_port: u16, query: &[u8], out: &mut impl PacketSink) {
+        if !self.overdraft.would_admit(dns::LARGEST_ANSWER, out) {
+            self.counters.answers_dropped += 1;
+            return;
+        }
         let zone = Zone { suffix: &self.config.suffix, hosts: &self.visible.hosts };
         let mut answer = [0; dns::LARGEST_ANSWER];
         let Some(len) = dns::answer(query, zone, &mut answer) else {
@@ -437,6 +461,10 @@ impl Stack {
     }
 
     fn handle_dhcp(&mut self, message: &[u8], out: &mut impl PacketSink) {
+        if !self.overdraft.would_admit(dhcp::LARGEST_ANSWER, out) {
+            self.counters.answers_dropped += 1;
+            return;
+        }
         let mut answer = [0; dhcp::LARGEST_ANSWER];
         let Some(len) = dhcp::answer(message, &self.config, &mut answer) else {
             return self.counters.count(Dropped::Unserved);

@@ -11,6 +11,19 @@ use super::connection::{Connection, Phase};
 use super::{Stack, StreamError, StreamId};
 
 impl Stack {
+    /// How many bytes wait to be read, once there are any; 0 when [`Stack::poll_read`] has another answer than bytes.
+    pub fn poll_readable(&mut self, stream: StreamId, cx: &mut Context<'_>) -> Poll<usize> {
+        let Ok(connection) = self.usable(stream) else { return Poll::Ready(0) };
+        let socket = connection.socket_mut();
+        match socket.recv_queue() {
+            0 if socket.may_recv() => {
+                socket.register_recv_waker(cx.waker());
+                Poll::Pending
+            }
+            waiting => Poll::Ready(waiting),
+        }
+    }
+
     /// Reads what has arrived into `buf`. `Ok(0)` is the client's FIN (or an empty `buf`).
     pub fn poll_read(
         &mut self,
@@ -109,6 +122,9 @@ impl Stack {
     }
 
     fn usable(&mut self, stream: StreamId) -> Result<&mut Connection, StreamError> {
+        if self.over {
+            return Err(StreamError::Aborted);
+        }
         let connection = self.held(stream)?;
         connection.failed().map_or(Ok(connection), Err)
     }

@@ -4,7 +4,7 @@
 //! pair of patterns: do they meet ([`Pattern::intersects`]), does one contain the other ([`Pattern::covers`]).
 //! Matching is per segment. `*` and `{name}` take exactly one segment that is not empty; `**` stands last and takes
 //! one or more segments of which the first is not empty. So `/**` and `/` together are all paths, and `/v1/orders/**`
-//! is neither `/v1/orders` nor `/v1/orders/`. There are no regular expressions.
+//! is neither `/v1/orders` nor `/v1/orders/`. A deny rule takes more than that: see [`Pattern::denied`]. There are no regular expressions.
 
 use std::fmt;
 
@@ -123,7 +123,8 @@ fn is_date(bytes: &[u8]) -> bool {
 impl Segment {
     fn accepts(&self, segment: &str) -> bool {
         match self {
-            // A server that decodes reads `a%3Ab` as `a:b`: a deny rule on one must not miss the other.
+            // An author may have to write `%24` for `$`, and a server that decodes reads `a%3Bb` as `a;b`: a deny rule on
+            // one must not miss the other.
             Self::Literal(text) => segments_equal(text, segment),
             Self::One { kind: None, .. } => !segment.is_empty(),
             Self::One { kind: Some(kind), .. } => kind.accepts(segment),
@@ -257,6 +258,25 @@ impl Pattern {
             return Self::parse("/").ok();
         }
         Some(Self { text: text.into(), segments: self.segments.clone(), rest: false })
+    }
+
+    /// The patterns that a deny rule stands for which names this one.
+    ///
+    /// Many servers answer `/v1/orders/` as `/v1/orders`, and list a collection under the path that `**` leaves out. So
+    /// a denial of `P` is one of `P/` too, and a denial of `P/**` is one of `P` and `P/` too. They keep the author's text.
+    pub(crate) fn denied(self) -> Vec<Self> {
+        let ends_empty = self.segments.last().is_some_and(Segment::may_be_empty);
+        let mut all = Vec::with_capacity(3);
+        if self.rest && !self.segments.is_empty() {
+            all.push(Self { rest: false, ..self.clone() });
+        }
+        if !ends_empty {
+            let empty = Segment::Literal(Box::default());
+            let segments = self.segments.iter().cloned().chain([empty]).collect();
+            all.push(Self { text: self.text.clone(), segments, rest: false });
+        }
+        all.push(self);
+        all
     }
 
     /// Whether some path is in both.

@@ -14,6 +14,7 @@ pub(crate) struct Rule {
     pub(crate) id: RuleId,
     pub(crate) why: Option<Arc<str>>,
     pub(crate) methods: Box<[Box<str>]>,
+    /// Those of the author; a deny rule also has what [`Pattern::denied`] adds: `P/` for `P`, `P` and `P/` for `P/**`.
     pub(crate) paths: Box<[Pattern]>,
     pub(crate) who: Who,
     /// The place of its `id` in its file.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::identity::{Binding, Claim, Group, Kind, Method, StatedGroups, Token};
+use crate::identity::{Binding, Claim, Group, IssuerName, Kind, Method, StatedGroups, Token};
 
 use super::Facts;
 use super::syntax::identity::ClaimValues;
@@ -28,15 +28,16 @@ impl From<bool> for Truth {
     }
 }
 
-/// What can be asked about an identity. A decision and visibility answer differently.
+/// What can be asked about an identity. A decision and visibility answer differently. Where `from` names issuers, what
+/// the tokens of others state is not looked at.
 pub(crate) trait View {
     /// Whether there is an identity at all.
     fn authenticated(&self) -> bool;
-    fn group(&self, name: &str) -> Truth;
+    fn group(&self, name: &str, from: &[IssuerName]) -> Truth;
     fn user(&self, name: &str) -> Truth;
-    fn email(&self, address: &str) -> Truth;
-    fn client(&self, id: &str) -> Truth;
-    fn claim(&self, path: &str, values: &ClaimValues) -> Truth;
+    fn email(&self, address: &str, from: &[IssuerName]) -> Truth;
+    fn client(&self, id: &str, from: &[IssuerName]) -> Truth;
+    fn claim(&self, path: &str, values: &ClaimValues, from: &[IssuerName]) -> Truth;
     fn binding(&self) -> Option<Binding>;
     fn method(&self) -> Option<Method>;
 }
@@ -46,6 +47,8 @@ pub(crate) trait View {
 pub(crate) struct Selector {
     /// Its name in `_identity.toml`; `(inline)` in `_org.toml`.
     pub(crate) name: Box<str>,
+    /// Whose tokens count; empty: those of every issuer that the API takes.
+    pub(crate) issuers: Box<[IssuerName]>,
     pub(crate) groups: Box<[Box<str>]>,
     pub(crate) users: Box<[Box<str>]>,
     pub(crate) emails: Box<[Box<str>]>,
@@ -63,18 +66,24 @@ fn any<T>(list: &[T], leaf: impl FnMut(&T) -> Truth) -> Truth {
 }
 
 impl Selector {
+    /// Whether something that only tokens state is taken from every issuer. Groups are not: an issuer lists its own.
+    pub(crate) fn believes_all(&self) -> bool {
+        let stated = !(self.emails.is_empty() && self.clients.is_empty() && self.claims.is_empty());
+        stated && self.issuers.is_empty()
+    }
+
     /// Whether the identity is this subject. Nobody is none.
     pub(crate) fn holds(&self, view: &impl View) -> Truth {
         if !view.authenticated() {
             return Truth::False;
         }
         let mut truth = any(&self.users, |name| view.user(name));
-        truth = truth.min(any(&self.clients, |id| view.client(id)));
-        truth = truth.min(any(&self.groups, |name| view.group(name)));
-        truth = truth.min(any(&self.emails, |address| view.email(address)));
+        truth = truth.min(any(&self.clients, |id| view.client(id, &self.issuers)));
+        truth = truth.min(any(&self.groups, |name| view.group(name, &self.issuers)));
+        truth = truth.min(any(&self.emails, |address| view.email(address, &self.issuers)));
         truth = truth.min(any(&self.bindings, |wanted| leaf(view.binding(), *wanted)));
         truth = truth.min(any(&self.methods, |wanted| leaf(view.method(), *wanted)));
-        self.claims.iter().fold(truth, |truth, (path, values)| truth.min(view.claim(path, values)))
+        self.claims.iter().fold(truth, |truth, (path, values)| truth.min(view.claim(path, values, &self.issuers)))
     }
 }
 
@@ -120,6 +129,11 @@ impl Who {
     }
 }
 
+/// Whether the list names the issuer; an empty one stands for all.
+pub(crate) fn is_from(issuer: &IssuerName, from: &[IssuerName]) -> bool {
+    from.is_empty() || from.contains(issuer)
+}
+
 /// The view of a decision: what the evidence of this one request states.
 pub(crate) struct Seen<'a> {
     pub(crate) facts: &'a Facts<'a>,
@@ -131,6 +145,10 @@ impl Seen<'_> {
     fn is_person(&self) -> bool {
         self.facts.kind == Kind::Person
     }
+
+    fn token(&self, from: &[IssuerName]) -> Option<&Token> {
+        self.token.filter(|token| is_from(&token.issuer, from))
+    }
 }
 
 impl View for Seen<'_> {
@@ -138,7 +156,7 @@ impl View for Seen<'_> {
         self.facts.subject.is_some()
     }
 
-    fn group(&self, name: &str) -> Truth {
+    fn group(&self, name: &str, from: &[IssuerName]) -> Truth {
         if !self.is_person() {
             return Truth::False;
         }
@@ -146,7 +164,7 @@ impl View for Seen<'_> {
         if held(self.facts.local_groups) {
             return Truth::True;
         }
-        match self.token.map(|token| &token.groups) {
+        match self.token(from).map(|token| &token.groups) {
             None | Some(StatedGroups::NotStated) => Truth::False,
             Some(StatedGroups::Unknown) => Truth::Unknown,
             Some(StatedGroups::Known(groups)) => held(groups).into(),
@@ -157,22 +175,23 @@ impl View for Seen<'_> {
         (self.is_person() && self.facts.subject == Some(name)).into()
     }
 
-    fn email(&self, address: &str) -> Truth {
+    fn email(&self, address: &str, from: &[IssuerName]) -> Truth {
         if !self.is_person() {
             return Truth::False;
         }
-        leaf(self.token.and_then(|token| token.email.as_deref()), address)
+        let stated = self.token(from).and_then(|token| token.email.as_deref());
+        stated.map_or(Truth::Unknown, |stated| stated.eq_ignore_ascii_case(address).into())
     }
 
-    fn client(&self, id: &str) -> Truth {
+    fn client(&self, id: &str, from: &[IssuerName]) -> Truth {
         if self.is_person() {
             return Truth::False;
         }
-        leaf(self.token.and_then(|token| token.client_id.as_deref()), id)
+        leaf(self.token(from).and_then(|token| token.client_id.as_deref()), id)
     }
 
-    fn claim(&self, path: &str, values: &ClaimValues) -> Truth {
-        let Some(claim) = self.token.and_then(|token| token.claims.get(path)) else { return Truth::Unknown };
+    fn claim(&self, path: &str, values: &ClaimValues, from: &[IssuerName]) -> Truth {
+        let Some(claim) = self.token(from).and_then(|token| token.claims.get(path)) else { return Truth::Unknown };
         match (claim, values) {
             (Claim::Text(text), ClaimValues::Texts(wanted)) => wanted.contains(text).into(),
             (Claim::Texts(texts), ClaimValues::Texts(wanted)) => texts.iter().any(|text| wanted.contains(text)).into(),

@@ -31,9 +31,9 @@ admin   = { groups = ["admin"] }
 leavers = { groups = ["leavers"] }
 alice   = { users = ["alice"] }
 strong  = { tunnel = { binding = ["keys"] } }
-sales   = { claims = { department = ["sales"] } }
-mailed  = { emails = ["alice@corp.example"] }
-batch   = { clients = ["batch"] }
+sales   = { issuers = ["corp"], claims = { department = ["sales"] } }
+mailed  = { issuers = ["corp", "other"], emails = ["alice@corp.example"] }
+batch   = { issuers = ["corp"], clients = ["batch"] }
 "#;
 
 /// A reader as strict as traffic meets, as far as these tests need it.

@@ -6,16 +6,17 @@
 //! * groups, where the API has `login` and one of those issuers may state the group. Without `login` the user file's
 //!   groups are complete: else every group of every token would show every API to everybody;
 //! * addresses and declared claims, where a token may be sent at all: `login`, or `bearer = "judge"` and an issuer;
+//! * nothing by an issuer that the subject's `issuers` leaves out;
 //! * nothing with `bearer = "pass"`.
 //!
 //! A decision asks the same question first, so that network, DNS and decisions agree: whoever is let in sees the host.
 
-use crate::identity::{Binding, Group, Kind, Method};
+use crate::identity::{Binding, Group, IssuerName, Kind, Method};
 
 use super::api::{Api, Bearer};
 use super::bundle::{Bundle, VirtualHost};
 use super::issuer::Issuer;
-use super::select::{Truth, View};
+use super::select::{Truth, View, is_from};
 use super::syntax::identity::ClaimValues;
 
 /// What is known of a person before any request: the tunnel's login.
@@ -66,8 +67,12 @@ impl Foreseen<'_> {
         })
     }
 
-    fn stateable(&self, by: impl FnMut(&Issuer) -> bool) -> Truth {
-        if self.admissible().any(by) { Truth::Unknown } else { Truth::False }
+    fn stateable(&self, from: &[IssuerName], mut by: impl FnMut(&Issuer) -> bool) -> Truth {
+        if self.admissible().any(|issuer| is_from(&issuer.name, from) && by(issuer)) {
+            Truth::Unknown
+        } else {
+            Truth::False
+        }
     }
 }
 
@@ -76,30 +81,30 @@ impl View for Foreseen<'_> {
         self.evidence.subject.is_some()
     }
 
-    fn group(&self, name: &str) -> Truth {
+    fn group(&self, name: &str, from: &[IssuerName]) -> Truth {
         if self.evidence.kind != Kind::Person {
             return Truth::False;
         }
         if self.evidence.local_groups.iter().any(|group| group.as_str() == name) {
             return Truth::True;
         }
-        if self.api.login.is_empty() { Truth::False } else { self.stateable(|issuer| issuer.admits(name)) }
+        if self.api.login.is_empty() { Truth::False } else { self.stateable(from, |issuer| issuer.admits(name)) }
     }
 
     fn user(&self, name: &str) -> Truth {
         (self.evidence.kind == Kind::Person && self.evidence.subject == Some(name)).into()
     }
 
-    fn email(&self, _: &str) -> Truth {
-        if self.evidence.kind == Kind::Person { self.stateable(|_| true) } else { Truth::False }
+    fn email(&self, _: &str, from: &[IssuerName]) -> Truth {
+        if self.evidence.kind == Kind::Person { self.stateable(from, |_| true) } else { Truth::False }
     }
 
-    fn client(&self, _: &str) -> Truth {
-        if self.evidence.kind == Kind::Client { self.stateable(|_| true) } else { Truth::False }
+    fn client(&self, _: &str, from: &[IssuerName]) -> Truth {
+        if self.evidence.kind == Kind::Client { self.stateable(from, |_| true) } else { Truth::False }
     }
 
-    fn claim(&self, path: &str, values: &ClaimValues) -> Truth {
-        self.stateable(|issuer| issuer.claims.get(path).is_some_and(|kind| values.fits(*kind)))
+    fn claim(&self, path: &str, values: &ClaimValues, from: &[IssuerName]) -> Truth {
+        self.stateable(from, |issuer| issuer.claims.get(path).is_some_and(|kind| values.fits(*kind)))
     }
 
     fn binding(&self) -> Option<Binding> {

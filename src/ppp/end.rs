@@ -41,6 +41,9 @@ pub enum End {
     /// The client rejected a protocol or a code that the link cannot do without.
     #[error("the client rejected {protocol}")]
     Rejected { protocol: &'static str },
+    /// The client talks, but IPCP did not open in time.
+    #[error("IPCP did not open in time")]
+    NetworkLate,
     /// The client ended IPCP, the only network protocol.
     #[error("the client ended IPCP")]
     NetworkEnded,
@@ -59,6 +62,7 @@ impl End {
             Self::Refused(_) => "authentication failed",
             Self::Renegotiated => "renegotiation refused",
             Self::Rejected { .. } => "required protocol rejected",
+            Self::NetworkLate => "IPCP did not open in time",
             Self::NetworkEnded => "no network protocol left",
         }
     }

@@ -21,6 +21,10 @@ use super::{Config, Counters, Event, Input, MTU, Seed};
 /// How long a refused client may take to end the link itself. Windows and pppd do, and then show the right error.
 const REFUSED_GRACE: Duration = Duration::from_secs(1);
 
+/// How long IPCP may take to open, at first and again after it went down: as long as ten unanswered requests. The
+/// restart counter alone has no end, because a client that acknowledges ours and never asks for anything resets it.
+const NETWORK_DEADLINE: Duration = Duration::from_secs(30);
+
 /// How many events may wait. One input causes at most three; more wait only when the owner does not drain.
 pub(super) const MAX_EVENTS: usize = 16;
 
@@ -38,8 +42,8 @@ enum Phase {
     Establish,
     /// LCP is open, the client proves who it is.
     Authenticate(Exchange),
-    /// The client is accepted, IPCP negotiates or is open.
-    Network { exchange: Exchange, ipcp: Ipcp },
+    /// The client is accepted, IPCP negotiates, which it may `until` then, or is open.
+    Network { exchange: Exchange, ipcp: Ipcp, until: Instant },
     /// LCP ends.
     Terminate,
     /// `Finished` was told.
@@ -81,6 +85,8 @@ pub struct Link {
     lcp: Lcp,
     phase: Phase,
     login: Login,
+    /// The crypto binding is valid, perhaps before the login is accepted.
+    bound: bool,
     /// Why the link is about to end.
     ending: Option<End>,
     identifications: u8,
@@ -110,6 +116,7 @@ impl Link {
             seed,
             phase: Phase::Dead,
             login: Login::Awaited,
+            bound: false,
             ending: None,
             identifications: 0,
             out: Outbox::default(),
@@ -161,6 +168,12 @@ impl Link {
                 self.handle_ipcp_signal(signal, ended, now);
             }
         }
+        if let Phase::Network { ipcp, until, .. } = &self.phase
+            && !ipcp.is_opened()
+            && *until <= now
+        {
+            self.terminate(End::NetworkLate, now);
+        }
     }
 
     /// Answers [`Event::AuthenticationRequested`]. An answer that nobody waits for any more is ignored.
@@ -174,7 +187,10 @@ impl Link {
 
     /// The crypto binding is valid (MS-SSTP 3.3.5.2.3). From here on the client must not negotiate LCP again: an SSTP
     /// session has one Call Connected, so a second login could not be bound.
+    ///
+    /// An EAP client may say Call Connected before it confirms our Success; the binding then holds from its acceptance.
     pub fn set_bound(&mut self, now: Instant) {
+        self.bound = true;
         if self.login != Login::Accepted {
             return;
         }
@@ -215,7 +231,10 @@ impl Link {
             (Phase::Authenticate(exchange), Login::Awaited | Login::Asked | Login::Accepted | Login::Bound) => {
                 exchange.poll_timeout()
             }
-            (Phase::Network { ipcp, .. }, _) => ipcp.poll_timeout(),
+            (Phase::Network { ipcp, until, .. }, _) => {
+                let opening = (!ipcp.is_opened()).then_some((*until, "IPCP: the client's address"));
+                ipcp.poll_timeout().into_iter().chain(opening).min_by_key(|(deadline, _)| *deadline)
+            }
             (Phase::Dead | Phase::Establish | Phase::Terminate | Phase::Finished, _) => None,
         };
         self.lcp.poll_timeout().into_iter().chain(phase).min_by_key(|(deadline, _)| *deadline)
@@ -422,10 +441,10 @@ impl Link {
     fn enter_network(&mut self, now: Instant) {
         self.phase = match std::mem::replace(&mut self.phase, Phase::Establish) {
             Phase::Authenticate(exchange) => {
-                self.login = Login::Accepted;
+                self.login = if self.bound { Login::Bound } else { Login::Accepted };
                 let ipcp = Ipcp::open(&self.config, self.seed.ipcp_id(), now, &mut self.out);
                 self.tell(Event::Authenticated);
-                Phase::Network { exchange, ipcp }
+                Phase::Network { exchange, ipcp, until: now + NETWORK_DEADLINE }
             }
             other @ (Phase::Dead | Phase::Establish | Phase::Network { .. } | Phase::Terminate | Phase::Finished) => {
                 other
@@ -467,7 +486,12 @@ impl Link {
     fn handle_ipcp_signal(&mut self, signal: Signal, ended: bool, now: Instant) {
         match signal {
             Signal::Up => self.tell(Event::NetworkUp { max_packet: self.max_packet() }),
-            Signal::Down => self.tell(Event::NetworkDown),
+            Signal::Down => {
+                if let Phase::Network { until, .. } = &mut self.phase {
+                    *until = now + NETWORK_DEADLINE;
+                }
+                self.tell(Event::NetworkDown);
+            }
             Signal::Finished if ended => self.terminate(End::NetworkEnded, now),
             Signal::Finished => self.terminate(End::NoAnswer { during: "IPCP" }, now),
             Signal::Failed(end) => self.terminate(end, now),

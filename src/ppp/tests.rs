@@ -207,6 +207,41 @@ fn a_client_that_does_not_negotiate_ipcp_is_given_up_after_thirty_seconds() {
     assert_eq!(bench.events(), [Event::Finished(End::NoAnswer { during: "IPCP" })]);
 }
 
+/// The client acknowledges each of our IPCP requests, of which `id` is the first, and never sends a good one of its own;
+/// returns how long that goes on.
+fn only_acknowledges(bench: &mut Bench, mut id: String) -> Duration {
+    let start = bench.now;
+    loop {
+        bench.send(&format!("FF03 8021 02 {id} 000A 03060A630001"));
+        bench.now = bench.link.poll_timeout().expect("a timer").0;
+        bench.link.handle_timeout(bench.now);
+        let sent = bench.sent();
+        if terminate_requests(&sent) > 0 {
+            return bench.now - start;
+        }
+        assert!(bench.now - start < Duration::from_secs(60), "the link still waits");
+        id = sent.last().expect("a new request")[10..12].to_owned();
+    }
+}
+
+#[test]
+fn a_client_that_only_acknowledges_ipcp_is_given_up_after_thirty_seconds() {
+    let mut bench = Bench::accepted();
+    assert_eq!(only_acknowledges(&mut bench, "01".to_owned()), Duration::from_secs(30));
+    assert_eq!(bench.end(), End::NetworkLate);
+}
+
+#[test]
+fn ipcp_that_went_down_has_thirty_seconds_to_come_up_again() {
+    let mut bench = Bench::up();
+    bench.now += Duration::from_secs(1000);
+    bench.send("FF03 8021 01 02 000A 03060A000001");
+    assert_eq!(bench.events(), [Event::NetworkDown]);
+    let id = bench.sent()[0][10..12].to_owned();
+    assert_eq!(only_acknowledges(&mut bench, id), Duration::from_secs(30));
+    assert_eq!(bench.end(), End::NetworkLate);
+}
+
 #[test]
 fn a_link_that_is_up_has_no_timer() {
     assert_eq!(Bench::up().link.poll_timeout(), None);

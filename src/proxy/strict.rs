@@ -13,6 +13,9 @@ use super::framing::{Broken, Framing, Verdict};
 /// Bytes read from the stream at a time.
 const CHUNK: usize = 16 * 1024;
 
+/// The buffer that a connection keeps between its requests: enough for an ordinary head.
+const KEPT: usize = 2048;
+
 /// The verdicts of one connection, in the order of its requests.
 #[derive(Clone)]
 pub(super) struct Verdicts(Arc<Mutex<Inner>>);
@@ -85,8 +88,11 @@ impl<S> Strict<S> {
         buffer.put_slice(&rest[..taken]);
         self.read += taken;
         if self.read == self.released.len() {
-            self.released = Vec::new();
             self.read = 0;
+            self.released.clear();
+            if self.released.capacity() > KEPT {
+                self.released = Vec::new();
+            }
         }
     }
 }

@@ -6,8 +6,6 @@ const TOKEN: u8 = 1;
 const PATH: u8 = 2;
 /// A character that a query may hold as it is: `pchar`, `/`, `?`, and what browsers leave unencoded there.
 const QUERY: u8 = 4;
-/// An unreserved character (RFC 3986 section 2.3): encoded or not, it means the same.
-const UNRESERVED: u8 = 8;
 
 const CLASSES: [u8; 256] = classes();
 
@@ -19,9 +17,6 @@ const fn classes() -> [u8; 256] {
         let alphanumeric = byte.is_ascii_alphanumeric();
         if alphanumeric || is_one_of(byte, b"!#$%&'*+-.^_`|~") {
             table[at] |= TOKEN;
-        }
-        if alphanumeric || is_one_of(byte, b"-._~") {
-            table[at] |= UNRESERVED;
         }
         if alphanumeric || is_one_of(byte, b"-._~!$&'()*+,=:@/") {
             table[at] |= PATH;
@@ -74,10 +69,6 @@ pub(super) fn is_plain_path(bytes: &[u8]) -> bool {
 
 pub(super) fn is_plain_query(bytes: &[u8]) -> bool {
     all(bytes, QUERY)
-}
-
-pub(super) fn is_unreserved(byte: u8) -> bool {
-    is(byte, UNRESERVED)
 }
 
 /// A control character, which no encoding makes acceptable in a path.

@@ -24,7 +24,7 @@ mod tests;
 pub use chars::is_token;
 pub use fields::{Body, Fields, Protocol};
 pub use malformed::Malformed;
-pub use target::{Oddities, segments_equal};
+pub use target::{Oddities, canonical_path, segments_equal};
 
 /// The longest method: the registered ones have at most 17 characters.
 pub const MAX_METHOD: usize = 32;

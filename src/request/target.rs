@@ -2,9 +2,7 @@
 //!
 //! RFC 9112 section 3.2, RFC 9113 section 8.3.1, RFC 3986 section 3.
 
-use super::chars::{
-    is_control, is_path, is_plain_path, is_plain_query, is_query, is_unreserved, push_triplet, triplet,
-};
+use super::chars::{is_control, is_path, is_plain_path, is_plain_query, is_query, push_triplet, triplet};
 use super::{MAX_TARGET, Malformed};
 
 /// What in a path is legal only where an API says that it is opaque, for servers read it differently.
@@ -112,7 +110,14 @@ fn ascii(bytes: &[u8], is_plain: fn(&[u8]) -> bool) -> Option<&str> {
     if is_plain(bytes) { std::str::from_utf8(bytes).ok() } else { None }
 }
 
-/// Decodes once: unreserved characters are decoded, every other triplet is kept in upper case.
+/// The canonical spelling of a path: what [`CanonicalRequest::path`](super::CanonicalRequest::path) is for this one.
+pub fn canonical_path(path: &str) -> Result<Box<str>, Malformed> {
+    decode_path(path.as_bytes(), 0, &mut Oddities::default())
+}
+
+/// Decodes once: what a segment may hold as it is is decoded, every other triplet is kept in upper case. RFC 3986 lets
+/// `:` and `%3A` differ, but servers decode both to one name, so that rules and limits must not see two. An encoded
+/// `;` stays, for it begins no matrix parameter.
 fn decode_path(bytes: &[u8], offset: usize, oddities: &mut Oddities) -> Result<Box<str>, Malformed> {
     let mut path = String::with_capacity(bytes.len());
     let mut beyond_ascii = false;
@@ -133,7 +138,7 @@ fn decode_path(bytes: &[u8], offset: usize, oddities: &mut Oddities) -> Result<B
             }
             beyond_ascii |= !decoded.is_ascii();
             oddities.encoded_slash |= matches!(decoded, b'/' | b'\\');
-            if is_unreserved(decoded) {
+            if is_path(decoded) && decoded != b'/' {
                 path.push(char::from(decoded));
             } else {
                 push_triplet(&mut path, decoded);
@@ -164,12 +169,21 @@ fn decodes_to_utf8(path: &str) -> bool {
 
 /// Every triplet decoded once; what is not a triplet stays.
 fn decode(bytes: &[u8]) -> impl Iterator<Item = u8> {
+    decode_with(bytes, |byte| byte)
+}
+
+/// As forms are decoded (application/x-www-form-urlencoded): `+` is a space, unless it was encoded.
+fn decode_form(bytes: &[u8]) -> impl Iterator<Item = u8> {
+    decode_with(bytes, |byte| if byte == b'+' { b' ' } else { byte })
+}
+
+fn decode_with(bytes: &[u8], plain: impl Fn(u8) -> u8) -> impl Iterator<Item = u8> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let (&first, tail) = rest.split_first()?;
         let (byte, tail) = match first {
             b'%' => take_triplet(tail).unwrap_or((first, tail)),
-            _ => (first, tail),
+            _ => (plain(first), tail),
         };
         rest = tail;
         Some(byte)
@@ -262,10 +276,14 @@ fn parameter_name(parameter: &str) -> &str {
     parameter.split(['=', '&', ';']).next().unwrap_or_default()
 }
 
+/// Whether a server may read the name as the wanted one: encoded, in any case, and in the spellings that PHP folds (it
+/// drops leading spaces, and makes underscores of spaces and dots) together with the hyphens that others fold.
 fn is_named(name: &str, wanted: &[u8]) -> bool {
-    // A name of `n` characters has at most `3 n` when all of them are encoded.
-    (wanted.len()..=3 * wanted.len()).contains(&name.len())
-        && decode(name.as_bytes()).map(|byte| byte.to_ascii_lowercase()).eq(wanted.iter().copied())
+    let folded = decode_form(name.as_bytes()).skip_while(|&byte| byte == b' ').map(|byte| match byte {
+        b'.' | b' ' | b'-' => b'_',
+        byte => byte.to_ascii_lowercase(),
+    });
+    folded.eq(wanted.iter().copied())
 }
 
 /// Whether a query carries an access token (RFC 6750 section 2.3).
@@ -273,8 +291,8 @@ pub(super) fn has_access_token(query: &str) -> bool {
     query_names(query).any(|name| is_named(name, b"access_token"))
 }
 
-/// Whether two canonical segments name the same thing to a server that decodes: `a%3Ab` and `a:b` do. An encoded
-/// slash, backslash or percent sign stays distinct from everything else.
+/// Whether two segments name the same thing to a server that decodes: `a%3Bb` and `a;b` do. An encoded slash,
+/// backslash or percent sign stays distinct from everything else.
 pub fn segments_equal(a: &str, b: &str) -> bool {
     a == b || ((a.contains('%') || b.contains('%')) && meanings(a).eq(meanings(b)))
 }

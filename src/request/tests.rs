@@ -61,9 +61,15 @@ fn a_plain_request_is_read_as_it_stands() {
 }
 
 #[test]
-fn unreserved_is_decoded_and_the_rest_kept_in_upper_case() {
-    assert_eq!(path_of("/%76%31/%7Euser/a%2db%5f/%c3%bc%3a%40x"), "/v1/~user/a-b_/%C3%BC%3A%40x");
+fn a_path_has_one_spelling() {
+    assert_eq!(path_of("/%76%31/%7Euser/a%2db%5f/%c3%bc%3a%40x"), "/v1/~user/a-b_/%C3%BC:@x");
+    assert_eq!(path_of("/%21%24%26%27%28%29%2a%2b%2c%3d"), "/!$&'()*+,=");
+    assert_eq!(path_of("/svc%3Aops/a"), path_of("/svc:ops/a"));
+    assert_eq!(path_of("/%3b%3f%23%20%22%5b%7c"), "/%3B%3F%23%20%22%5B%7C", "what would change or break the path");
+    assert_eq!(read(b"/a%3bb").unwrap().oddities(), Oddities::default());
     assert_eq!(path_of("/a%2Eb/..c/d../...."), "/a.b/..c/d../....");
+    assert_eq!(canonical_path("/svc%3aops/%c3%bc%3b").as_deref(), Ok("/svc:ops/%C3%BC%3B"));
+    assert_eq!(canonical_path("/%4"), Err(Malformed::Triplet { at: 2 }));
 }
 
 #[test]
@@ -285,7 +291,7 @@ fn nt_19_credentials_stand_once() {
     ] {
         assert_eq!(read_with(b"/", &lines), Err(expected), "{lines:?}");
     }
-    for query in ["access_token=x", "a=1&access%5Ftoken=x", "a;ACCESS_TOKEN=x"] {
+    for query in ["access_token=x", "a=1&access%5Ftoken=x", "a;ACCESS_TOKEN=x", "+access.token=x", "access-token=x"] {
         let target = format!("/?{query}");
         assert_eq!(
             read_with(target.as_bytes(), &[("authorization", "Bearer a")]),
@@ -360,6 +366,10 @@ fn nt_24_a_method_in_the_query_is_taken_out() {
         ("a=1&%5Fmeth%6fd=DELETE&b=2", "/v1?a=1&b=2"),
         ("a=1;_METHOD=DELETE;b=2", "/v1?a=1;b=2"),
         ("_method", "/v1"),
+        ("+_method=DELETE&a=1", "/v1?a=1"),
+        ("%20+%20.method=DELETE", "/v1"),
+        (".method=DELETE;-Method=DELETE;%2Emethod=DELETE;+%20method;a", "/v1?+%20method;a"),
+        ("%2b_method=1&__method=2&_+method=3&+=4&+", "/v1?%2b_method=1&__method=2&_+method=3&+=4&+"),
         ("a=_method&x_method=1&_methods=2", "/v1?a=_method&x_method=1&_methods=2"),
     ] {
         assert_eq!(read(format!("/v1?{query}").as_bytes()).unwrap().target(), kept, "{query}");
@@ -408,6 +418,7 @@ fn a_reserved_character_and_its_triplet_name_the_same_segment() {
     assert!(segments_equal("a:b", "a%3Ab"));
     assert!(segments_equal("a%3Ab", "a:b"));
     assert!(segments_equal("%C3%BC", "%C3%BC"));
+    assert!(segments_equal("a%3Bb", "a;b"));
     for (a, b) in [("a", "b"), ("a%2Fb", "a%5Cb"), ("%2541", "A"), ("a%3Ab", "a%3A"), ("%25", "%")] {
         assert!(!segments_equal(a, b), "{a} {b}");
     }

@@ -1,16 +1,16 @@
 //! The life of one connection, on one screen: listener, tunnel, login, streams, end.
 
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tracing::Instrument as _;
 
-use super::login;
+use super::login::{self, NotLoggedIn, Over, Refused};
 use super::shared::Shared;
 use crate::identity::SessionId;
 use crate::identity::authn;
@@ -48,7 +48,8 @@ impl Serve for Connections {
         let Accepted { socket, peer, admission } = accepted;
         let _open = Counted::new(telemetry::CONNECTIONS);
         let certificate = Arc::clone(&self.shared.snapshots.load().certificate);
-        let full = self.shared.is_draining() || self.shared.registry.is_full();
+        let logging_in = self.shared.logging_in.load(Ordering::Relaxed);
+        let full = self.shared.is_draining() || self.shared.registry.is_crowded(logging_in);
         // In a box of its own, so that a tunnel of many hours does not carry the size of its handshake.
         match Box::pin(establish::establish(socket, certificate, full, clock::wall())).await {
             Ok(established) => {
@@ -57,7 +58,7 @@ impl Serve for Connections {
                 let span = tracing::info_span!("session", %id, %peer, correlation);
                 self.serve_tunnel(established, id, peer, admission).instrument(span).await;
             }
-            Err(refused) => establish::report(peer, &refused),
+            Err(refused) => self.shared.not_established(peer, &refused),
         }
     }
 }
@@ -69,26 +70,45 @@ impl Connections {
         let tunnel = Tunnel::new(Arc::clone(&self.shared.tunnel), certificate.hashes(), seeds, clock::now());
         let mut driver = Driver::new(tcp, tls, tunnel, &opened);
 
-        match Box::pin(login::log_in(&self.shared, &mut driver, id, peer, correlation_id.as_deref())).await {
+        let logging_in = LoggingIn::new(&self.shared.logging_in);
+        let login = Box::pin(login::log_in(&self.shared, &mut driver, id, peer)).await;
+        drop(logging_in);
+        match login {
             Ok(login) => {
-                drop(admission);
                 let session = Arc::new(Session::new(login.identity, correlation_id, login.device, clock::now()));
                 match self.shared.registry.register(&session) {
                     Ok(registration) => {
+                        drop(admission);
                         self.shared.tunnel_up(&session);
-                        let ended = self.serve_streams(&mut driver, &session).await;
-                        self.shared.tunnel_down(&session, &ended, &driver);
+                        let live = Live { shared: &self.shared, session: &session, driver: &mut driver, gone: None };
+                        self.serve_live(live).await;
                         drop(registration);
                     }
                     Err(full) => {
                         tracing::warn!(%full, "refused");
+                        let (name, method) = (session.login().subject().as_str(), session.login().tunnel().method);
+                        let refused = Refused { name: name.into(), method, reason: full.into() };
+                        self.shared.login_refused(peer, session.correlation_id(), &refused);
                         self.farewell(&mut driver).await;
                     }
                 }
             }
-            Err(ended) => self.shared.login_refused(peer, &ended),
+            Err(NotLoggedIn { over, refused }) => {
+                match &refused {
+                    Some(refused) => self.shared.login_refused(peer, correlation_id.as_deref(), refused),
+                    None => self.shared.not_logged_in(&over),
+                }
+                match over {
+                    Over::Tunnel(_) => {}
+                    Over::Late | Over::Revoked => self.farewell(&mut driver).await,
+                }
+            }
         }
         driver.finish().await;
+    }
+
+    async fn serve_live(&self, mut live: Live<'_>) {
+        live.gone = Some(self.serve_streams(live.driver, live.session).await);
     }
 
     /// Serves the streams of a session until the tunnel, its person or its time ends.
@@ -128,13 +148,16 @@ impl Connections {
                 Ok(()) = generations.changed() => self.look_again(driver, session),
                 () = &mut too_old => session.end(Why::TooOld),
                 why = &mut why_ended => {
-                    if why == Why::Drain {
-                        self.let_finish(driver, &mut streams).await;
-                    }
+                    let gone = match why {
+                        Why::Drain => self.let_finish(driver, session, &mut streams, too_old.as_mut()).await,
+                        Why::Killed | Why::Replaced | Why::Disabled | Why::TooOld => Gone::Session(why),
+                    };
                     // Streams first: what they carry must not outlive the decision to end the session.
                     drop(streams);
-                    self.farewell(driver).await;
-                    return Gone::Session(why);
+                    if let Gone::Session(_) = gone {
+                        self.farewell(driver).await;
+                    }
+                    return gone;
                 }
             }
         }
@@ -151,17 +174,30 @@ impl Connections {
         }
     }
 
-    /// Drain: open requests may finish, new streams are refused by dropping them.
-    async fn let_finish(&self, driver: &mut Driver, streams: &mut JoinSet<Result<(), crate::proxy::Error>>) {
-        let finish = async {
-            while !streams.is_empty() {
-                tokio::select! {
-                    step = driver.next() => if let Step::Ended(_) = step { return },
-                    Some(served) = streams.join_next() => report(served),
-                }
+    /// Drain: open requests may finish, new streams are refused by dropping them. Whoever is killed or loses access
+    /// meanwhile is cut at once, as at any other time.
+    async fn let_finish(
+        &self,
+        driver: &mut Driver,
+        session: &Session,
+        streams: &mut JoinSet<Result<(), crate::proxy::Error>>,
+        mut too_old: Pin<&mut Sleep>,
+    ) -> Gone {
+        let mut generations = self.shared.snapshots.generations();
+        let mut grace = pin!(tokio::time::sleep(self.shared.grace));
+        let mut cut = pin!(session.ended_at_once());
+        self.look_again(driver, session);
+        while !streams.is_empty() {
+            tokio::select! {
+                why = &mut cut => return Gone::Session(why),
+                () = &mut too_old => return Gone::Session(Why::TooOld),
+                () = &mut grace => break,
+                Ok(()) = generations.changed() => self.look_again(driver, session),
+                step = driver.next() => if let Step::Ended(ended) = step { return Gone::Tunnel(ended) },
+                Some(served) = streams.join_next() => report(served),
             }
-        };
-        drop(tokio::time::timeout(self.shared.grace, finish).await);
+        }
+        Gone::Session(Why::Drain)
     }
 
     /// Says goodbye (Call Disconnect) and waits a little for the answer.
@@ -169,6 +205,37 @@ impl Connections {
         driver.close();
         let answered = async { while !matches!(driver.next().await, Step::Ended(_)) {} };
         drop(tokio::time::timeout(FAREWELL, answered).await);
+    }
+}
+
+/// A session from its first record to its last, which is written whatever becomes of the task.
+struct Live<'a> {
+    shared: &'a Shared,
+    session: &'a Arc<Session>,
+    driver: &'a mut Driver,
+    /// How it ended, once it did.
+    gone: Option<Gone>,
+}
+
+impl Drop for Live<'_> {
+    fn drop(&mut self) {
+        self.shared.tunnel_down(self.session, self.gone.as_ref(), self.driver);
+    }
+}
+
+/// One of the tunnels whose login goes on, until it is dropped.
+struct LoggingIn<'a>(&'a AtomicUsize);
+
+impl<'a> LoggingIn<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for LoggingIn<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

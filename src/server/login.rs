@@ -1,17 +1,24 @@
 //! From the first PPP frame to a proven identity.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use subtle::ConstantTimeEq as _;
 
 use super::shared::Shared;
-use crate::clock;
 use crate::identity::authn::{self, Proven};
 use crate::identity::{Identity, Method, SessionId, Tunnel};
 use crate::ppp::auth::mschapv2::{self, NtHash, Success};
 use crate::ppp::auth::{Proof, Refusal, Verdict};
 use crate::tunnel::driver::{Driver, Ended, Step};
+use crate::tunnel::registry::Full;
+use crate::{clock, ppp, sstp, tunnel};
+
+/// How long everything from the HTTP head to the assigned address may take: 60 s for Call Connect Request, 60 s for Call
+/// Connected (MS-SSTP 3.3.2.1), and 30 s for IPCP. The machines have these deadlines too; this one holds whatever they do.
+const LOGIN: Duration = Duration::from_secs(150);
 
 /// A login that succeeded and is bound to its connection.
 pub(super) struct LoggedIn {
@@ -23,12 +30,78 @@ pub(super) struct LoggedIn {
 /// Why nobody logged in.
 #[derive(Debug)]
 pub(super) struct NotLoggedIn {
-    /// What ended the tunnel.
-    pub(super) ended: Ended,
-    /// What the person's proof was refused for.
+    /// What ended it.
+    pub(super) over: Over,
+    /// Who was refused, once somebody gave a proof.
     pub(super) refused: Option<Refused>,
-    /// What the client calls this connection.
-    pub(super) correlation: Option<Box<str>>,
+}
+
+/// What ended a login that did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Over {
+    /// The tunnel did.
+    #[error(transparent)]
+    Tunnel(#[from] Ended),
+    /// It took too long; the tunnel is still there.
+    #[error("no login within {LOGIN:?}")]
+    Late,
+    /// The person may not log in any more; the tunnel is still there.
+    #[error("the account was disabled or removed during the login")]
+    Revoked,
+}
+
+impl Over {
+    /// The stable word of metrics.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Tunnel(ended) => ended.word(),
+            Self::Late => "timeout",
+            Self::Revoked => "disabled",
+        }
+    }
+
+    /// Where on the path it ended, for logs and metrics.
+    pub(super) fn layer(&self) -> &'static str {
+        match self {
+            Self::Tunnel(Ended::Machine(tunnel::End::Call(_))) => "sstp",
+            Self::Tunnel(Ended::Tls(_)) => "tls",
+            Self::Tunnel(Ended::Machine(tunnel::End::Link(_)) | Ended::Closed | Ended::Socket(_))
+            | Self::Late
+            | Self::Revoked => "ppp",
+        }
+    }
+
+    /// Why a login did not come to its end although its proof was right.
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Late => Reason::Timeout,
+            Self::Revoked => Reason::Revoked,
+            Self::Tunnel(Ended::Closed | Ended::Socket(_) | Ended::Tls(_)) => Reason::Abandoned,
+            Self::Tunnel(Ended::Machine(tunnel::End::Call(end))) => match end {
+                sstp::End::BindingFailed(failure) => Reason::Binding(*failure),
+                sstp::End::NegotiationTimeout { .. } | sstp::End::HelloTimeout => Reason::Timeout,
+                sstp::End::Closed
+                | sstp::End::PeerDisconnected { .. }
+                | sstp::End::PeerAborted { .. }
+                | sstp::End::ClosedBeforeCall
+                | sstp::End::ConnectionClosed
+                | sstp::End::ProtocolViolation(_)
+                | sstp::End::TooManyNaks { .. }
+                | sstp::End::StreamLost(_) => Reason::Abandoned,
+            },
+            Self::Tunnel(Ended::Machine(tunnel::End::Link(end))) => match end {
+                ppp::End::NoAnswer { .. } | ppp::End::VerdictLate | ppp::End::NetworkLate => Reason::Timeout,
+                ppp::End::Closed { .. }
+                | ppp::End::PeerTerminated { .. }
+                | ppp::End::NotConverging { .. }
+                | ppp::End::NoCommonMethod { .. }
+                | ppp::End::Refused(_)
+                | ppp::End::Renegotiated
+                | ppp::End::Rejected { .. }
+                | ppp::End::NetworkEnded => Reason::Abandoned,
+            },
+        }
+    }
 }
 
 /// A login that was refused.
@@ -37,18 +110,53 @@ pub(super) struct Refused {
     /// The name as it was sent, by anybody.
     pub(super) name: Vec<u8>,
     pub(super) method: Method,
-    pub(super) reason: authn::Refusal,
+    pub(super) reason: Reason,
 }
 
-impl Refused {
+/// Why a login was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Reason {
+    /// The proof is not accepted.
+    #[error(transparent)]
+    Proof(#[from] authn::Refusal),
+    /// The proof is right, and the person may not log in any more.
+    #[error("the account was disabled or removed during the login")]
+    Revoked,
+    /// The proof is right, and was not made on this connection.
+    #[error("the login is not bound to its connection: {0}")]
+    Binding(sstp::BindingFailure),
+    /// The proof is right, and the rest took too long.
+    #[error("the proof is right, but the login was not completed in time")]
+    Timeout,
+    /// The proof is right, and the client went away.
+    #[error("the proof is right, but the client did not complete the login")]
+    Abandoned,
+    /// The login is complete, and there is no room for its session.
+    #[error(transparent)]
+    Full(#[from] Full),
+}
+
+impl Reason {
     /// The stable word of audit records.
-    pub(super) fn word(&self) -> &'static str {
-        match self.reason {
-            authn::Refusal::UnknownUser | authn::Refusal::WrongCredentials => "credentials",
-            authn::Refusal::BackedOff { .. } => "locked",
-            authn::Refusal::Disabled => "disabled",
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Proof(authn::Refusal::UnknownUser | authn::Refusal::WrongCredentials) => "credentials",
+            Self::Proof(authn::Refusal::BackedOff { .. }) => "locked",
+            Self::Proof(authn::Refusal::Disabled) | Self::Revoked => "disabled",
+            Self::Binding(_) => "binding",
+            Self::Timeout => "timeout",
+            Self::Abandoned => "abandoned",
+            Self::Full(_) => "full",
         }
     }
+}
+
+/// Who gave a right proof.
+struct Known {
+    proven: Proven,
+    /// The name as it was sent.
+    name: Vec<u8>,
+    method: Method,
 }
 
 /// Runs the tunnel until somebody is logged in, bound and addressed, or it ends.
@@ -61,38 +169,53 @@ pub(super) async fn log_in(
     driver: &mut Driver,
     session: SessionId,
     source: SocketAddr,
-    correlation: Option<&str>,
 ) -> Result<LoggedIn, NotLoggedIn> {
     let mut device: Option<Box<str>> = None;
-    let mut known: Option<(Proven, Method)> = None;
+    let mut known: Option<Known> = None;
     let mut refused = None;
-    loop {
-        match driver.next().await {
+    let mut late = pin!(tokio::time::sleep(LOGIN));
+    let over = loop {
+        let step = tokio::select! {
+            step = driver.next() => step,
+            () = &mut late => break Over::Late,
+        };
+        match step {
             Step::Login(proof) => {
-                let method = proof.method();
+                let (name, method) = (proof.name().to_vec(), proof.method());
                 match judge(shared, &proof, source) {
                     Ok((proven, success)) => {
-                        known = Some((proven, method));
+                        known = Some(Known { proven, name, method });
                         driver.resolve_login(Verdict::Accepted(success));
                     }
                     Err(reason) => {
                         driver.resolve_login(Verdict::Refused(code(reason)));
-                        refused = Some(Refused { name: proof.name().to_vec(), method, reason });
+                        refused = Some(Refused { name, method, reason: reason.into() });
                     }
                 }
             }
             Step::Identification(text) => device = Some(text),
             Step::Up(binding) => {
                 // Up means that a login was accepted, so somebody is known.
-                let Some((proven, method)) = known.take() else { continue };
+                let Some(Known { proven, name, method }) = known.take() else { continue };
+                shared.login_completed(&proven);
                 let tunnel = Tunnel { session, method, binding, source, since: clock::wall() };
-                return Ok(LoggedIn { identity: authn::tunnel_identity(proven, Arc::new(tunnel)), device });
+                let identity = authn::tunnel_identity(proven, Arc::new(tunnel));
+                // The proof may be two minutes old, and the user file newer.
+                match authn::renew(&identity, &shared.snapshots.load().users) {
+                    Some(identity) => return Ok(LoggedIn { identity, device }),
+                    None => {
+                        refused = Some(Refused { name, method, reason: Reason::Revoked });
+                        break Over::Revoked;
+                    }
+                }
             }
             // Nobody is known yet, so nothing is visible and nothing is served.
             Step::Stream(stream, _) => drop(stream),
-            Step::Ended(ended) => return Err(NotLoggedIn { ended, refused, correlation: correlation.map(Into::into) }),
+            Step::Ended(ended) => break Over::Tunnel(ended),
         }
-    }
+    };
+    let unfinished = known.map(|Known { name, method, .. }| Refused { name, method, reason: over.reason() });
+    Err(NotLoggedIn { refused: refused.or(unfinished), over })
 }
 
 /// Asks the user file, with the arithmetic of the proof's method.
@@ -121,5 +244,30 @@ fn code(reason: authn::Refusal) -> Refusal {
             Refusal::Credentials
         }
         authn::Refusal::Disabled => Refusal::Disabled,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_right_proof_without_a_complete_login_is_recorded_by_what_ended_it() {
+        let call = |end| Over::Tunnel(Ended::Machine(tunnel::End::Call(end)));
+        let link = |end| Over::Tunnel(Ended::Machine(tunnel::End::Link(end)));
+        let awaited = sstp::wire::MessageType::CallConnected;
+        for (over, word) in [
+            (call(sstp::End::BindingFailed(sstp::BindingFailure::Nonce)), "binding"),
+            (call(sstp::End::NegotiationTimeout { awaited }), "timeout"),
+            (call(sstp::End::PeerAborted { status: None }), "abandoned"),
+            (link(ppp::End::NetworkLate), "timeout"),
+            (link(ppp::End::NoAnswer { during: "IPCP" }), "timeout"),
+            (link(ppp::End::Renegotiated), "abandoned"),
+            (Over::Tunnel(Ended::Closed), "abandoned"),
+            (Over::Late, "timeout"),
+            (Over::Revoked, "disabled"),
+        ] {
+            assert_eq!(over.reason().word(), word, "{over}");
+        }
     }
 }

@@ -7,6 +7,7 @@ mod connection;
 pub mod loader;
 mod login;
 mod operations;
+mod refusals;
 mod reload;
 mod services;
 mod shared;
@@ -14,7 +15,8 @@ mod shared;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,7 +29,7 @@ use crate::audit::{Audit, DecisionIds};
 use crate::config::{self, Config};
 use crate::identity::authn::Backoff;
 use crate::limits::{Limits, Quota};
-use crate::listener::{self, Acceptor, shard::Shard};
+use crate::listener::{self, Acceptor, Ceiling, shard::Shard};
 use crate::proxy::Proxy;
 use crate::request::{CanonicalRequest, Raw, Target};
 use crate::shutdown::Drain;
@@ -37,6 +39,7 @@ use crate::{admin, clock, entropy, netstack, policy, ppp, sstp, tunnel};
 use connection::Connections;
 use loader::Loader;
 use operations::Operator;
+use refusals::Refusals;
 use shared::Shared;
 
 /// Buckets of rate limits: at 32 bytes each, 8 MiB.
@@ -47,6 +50,9 @@ const GRACE: Duration = Duration::from_secs(20);
 
 /// How often the metrics' histograms are kept small.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How often refused logins that have no record of their own are summed into one.
+const SUM: Duration = Duration::from_secs(1);
 
 /// What the server is told from outside.
 pub struct Orders {
@@ -128,21 +134,28 @@ pub async fn run(
             metrics.run_upkeep();
         }
     });
+    let summed = Arc::clone(&shared);
+    control.spawn(async move {
+        loop {
+            tokio::time::sleep(SUM).await;
+            summed.sum_refusals();
+        }
+    });
     let mut reloads = reload::Reloads::new(Arc::clone(&shared), limits, loader, path)?;
     ready(bound);
 
+    let mut reloading = pin!(reloads.run(&mut orders.reload));
     tokio::select! {
         () = acceptor.run() => {}
-        () = reloads.run(&mut orders.reload) => {}
+        () = &mut reloading => {}
         _ = &mut orders.stop => {}
     }
     tracing::info!(sessions = shared.registry.len(), "draining");
     shared.draining.store(true, Ordering::Relaxed);
     drop(acceptor);
-    drop(reloads);
     drain.signal();
     shared.registry.end_all(Why::Drain, |_| true);
-    let stopping = tokio::task::spawn_blocking(move || {
+    let mut stopping = tokio::task::spawn_blocking(move || {
         for thread in &threads {
             thread.signal(shared::LONGEST_END);
         }
@@ -150,7 +163,12 @@ pub async fn run(
             thread.join();
         }
     });
-    stopping.await.context("a shard could not be joined")?;
+    // Whose access is taken away while requests finish must lose it then, not when the server is gone.
+    tokio::select! {
+        joined = &mut stopping => joined.context("a shard could not be joined")?,
+        () = &mut reloading => stopping.await.context("a shard could not be joined")?,
+    }
+    shared.sum_refusals();
     drop(admin_stop);
     control.shutdown().await;
     Ok(())
@@ -190,6 +208,8 @@ fn shared(config: &Config, snapshots: Snapshots, audit: Audit) -> anyhow::Result
         audit: Arc::new(audit),
         tunnel: Arc::new(tunnel),
         backoff: Mutex::new(Backoff::new(entropy::bytes())),
+        refusals: Mutex::new(Refusals::new(clock::now())),
+        lines: Mutex::new(Ceiling::new(clock::now())),
         max_session: config.tunnel.max_session,
         max_requests: {
             let count = NonZeroU32::new(max_requests.count).context("[tunnel] max_requests: at least one")?;
@@ -197,6 +217,7 @@ fn shared(config: &Config, snapshots: Snapshots, audit: Audit) -> anyhow::Result
         },
         grace: GRACE,
         draining: AtomicBool::new(false),
+        logging_in: AtomicUsize::new(0),
     })
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use notify::{RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::loader::{Loader, Outcome, Report};
 use super::shared::Shared;
@@ -14,8 +15,12 @@ use crate::complaint::Complaint;
 use crate::limits::Limits;
 use crate::{audit, config, policy, proxy, telemetry};
 
-/// How long after the first change of a file the reading begins: an editor and a `ConfigMap` change several in a row.
-const DEBOUNCE: Duration = Duration::from_millis(200);
+/// How long nothing must have changed before the reading begins: an editor, a checkout and a `ConfigMap` change several
+/// files in a row, and half of them mean something else than all.
+const SILENCE: Duration = Duration::from_millis(200);
+
+/// How long changes are waited for that do not end: whoever writes all the time must not keep a revocation out.
+const MAX_WAIT: Duration = Duration::from_secs(2);
 
 /// How often everything is read although nothing said that it changed: certificates are renewed by time, and a file
 /// system may not tell.
@@ -61,8 +66,7 @@ impl Reloads {
         loop {
             let all = tokio::select! {
                 Some(()) = self.changes.recv() => {
-                    tokio::time::sleep(DEBOUNCE).await;
-                    let _one_reload_for_both = self.changes.try_recv().is_ok();
+                    settle(&mut self.changes, SILENCE, MAX_WAIT).await;
                     false
                 }
                 Some(()) = everything.recv() => true,
@@ -120,6 +124,12 @@ impl Reloads {
         }
         tell(&self.shared, &report);
     }
+}
+
+/// Waits until no change came for the time of `silence`, or for `max_wait`.
+async fn settle(changes: &mut mpsc::Receiver<()>, silence: Duration, max_wait: Duration) {
+    let changing = async { while let Ok(Some(())) = timeout(silence, changes.recv()).await {} };
+    let _still_changing = timeout(max_wait, changing).await.is_err();
 }
 
 /// Tells how the first reading went.
@@ -204,5 +214,40 @@ fn warn(what: &'static str, complaints: &[Complaint]) {
             complaint.file,
             complaint.message
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[tokio::test]
+    async fn a_reload_waits_for_the_last_of_many_changes() {
+        let (sender, mut changes) = mpsc::channel(1);
+        let many = async move {
+            for _ in 0..1000 {
+                sender.send(()).await.unwrap();
+            }
+        };
+        tokio::join!(settle(&mut changes, HOUR, HOUR), many);
+        assert!(changes.is_closed() && changes.is_empty(), "a change was left");
+    }
+
+    #[tokio::test]
+    async fn a_reload_begins_after_a_silence_and_in_spite_of_endless_changes() {
+        let (sender, mut changes) = mpsc::channel(1);
+        settle(&mut changes, Duration::from_millis(1), HOUR).await;
+        let endless = async {
+            while sender.send(()).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = settle(&mut changes, HOUR, Duration::from_millis(20)) => {}
+            () = endless => unreachable!("somebody receives"),
+        }
+        assert!(!sender.is_closed());
     }
 }

@@ -1,17 +1,19 @@
 //! What all connections of the process share, and what is recorded of their lives.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::connection::Gone;
-use super::login::NotLoggedIn;
+use super::login::{Over, Refused};
+use super::refusals::Refusals;
 use crate::audit::{self, Audit};
 use crate::clock;
-use crate::identity::authn::Backoff;
+use crate::identity::authn::{Backoff, Proven};
 use crate::identity::{Binding, Identity};
 use crate::limits::{PreLimit, Quota};
+use crate::listener::{Ceiling, establish};
 use crate::netstack::{Host, Visible};
 use crate::policy::{self, Evidence};
 use crate::snapshot::Snapshots;
@@ -29,11 +31,16 @@ pub(super) struct Shared {
     pub(super) audit: Arc<Audit>,
     pub(super) tunnel: Arc<tunnel::Config>,
     pub(super) backoff: Mutex<Backoff>,
+    pub(super) refusals: Mutex<Refusals>,
+    /// Of connections that did not get as far as a login.
+    pub(super) lines: Mutex<Ceiling>,
     pub(super) max_session: Duration,
     pub(super) max_requests: Quota,
     /// How long open requests may go on when the server drains.
     pub(super) grace: Duration,
     pub(super) draining: AtomicBool,
+    /// Tunnels whose login goes on.
+    pub(super) logging_in: AtomicUsize,
 }
 
 impl Shared {
@@ -84,11 +91,15 @@ impl Shared {
         }));
     }
 
-    pub(super) fn tunnel_down(&self, session: &Session, gone: &Gone, driver: &Driver) {
+    /// `gone` is `None` when the task of the session was aborted or panicked.
+    pub(super) fn tunnel_down(&self, session: &Session, gone: Option<&Gone>, driver: &Driver) {
         let (reason, detail) = match gone {
-            Gone::Session(why) => (why.word(), why.to_string()),
-            Gone::Tunnel(ended @ Ended::Machine(_)) => ("client", ended.to_string()),
-            Gone::Tunnel(ended @ (Ended::Closed | Ended::Socket(_) | Ended::Tls(_))) => ("lost", ended.to_string()),
+            Some(Gone::Session(why)) => (why.word(), why.to_string()),
+            Some(Gone::Tunnel(ended @ Ended::Machine(_))) => ("client", ended.to_string()),
+            Some(Gone::Tunnel(ended @ (Ended::Closed | Ended::Socket(_) | Ended::Tls(_)))) => {
+                ("lost", ended.to_string())
+            }
+            None => ("aborted", "cut off in the middle".to_owned()),
         };
         let counters = driver.counters();
         let (received, sent) = driver.bytes();
@@ -121,24 +132,60 @@ impl Shared {
         }));
     }
 
-    /// A connection that ended before anybody was known.
-    pub(super) fn login_refused(&self, peer: SocketAddr, why: &NotLoggedIn) {
-        let NotLoggedIn { ended, refused, correlation } = why;
-        let Some(refused) = refused else {
-            tracing::info!(layer = "ppp", "refused: {ended}");
-            metrics::counter!(telemetry::CONNECTIONS_REFUSED, "layer" => "ppp", "reason" => ended.word()).increment(1);
+    /// A login is bound to its connection and has its address: from here on its person is known at this source.
+    pub(super) fn login_completed(&self, proven: &Proven) {
+        let mut backoff = self.backoff.lock().unwrap_or_else(PoisonError::into_inner);
+        proven.completed(&mut backoff, clock::now());
+    }
+
+    /// A connection that was no tunnel.
+    pub(super) fn not_established(&self, peer: SocketAddr, refused: &establish::Refused) {
+        establish::report(peer, refused, self.has_line());
+    }
+
+    /// Whether one more connection without a login gets a line in the log.
+    fn has_line(&self) -> bool {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).admit(clock::now())
+    }
+
+    /// A connection that ended before anybody gave a proof.
+    pub(super) fn not_logged_in(&self, over: &Over) {
+        let layer = over.layer();
+        if self.has_line() {
+            tracing::info!(layer, "refused: {over}");
+        } else {
+            tracing::debug!(layer, "refused: {over}");
+        }
+        metrics::counter!(telemetry::CONNECTIONS_REFUSED, "layer" => layer, "reason" => over.word()).increment(1);
+    }
+
+    /// Somebody gave a proof and did not get a session.
+    pub(super) fn login_refused(&self, peer: SocketAddr, correlation: Option<&str>, refused: &Refused) {
+        let Refused { name, method, reason } = refused;
+        metrics::counter!(telemetry::LOGINS, "method" => method.as_str(), "result" => "refused").increment(1);
+        let text = name.escape_ascii().to_string();
+        let singly = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).singly(reason.word(), clock::now());
+        if !singly {
+            tracing::debug!(layer = "login", name = text.as_str(), method = method.as_str(), "refused: {reason}");
             return;
-        };
-        let method = refused.method.as_str();
-        tracing::info!(layer = "login", name = %refused.name.escape_ascii(), method, "refused: {}", refused.reason);
-        metrics::counter!(telemetry::LOGINS, "method" => method, "result" => "refused").increment(1);
+        }
+        tracing::info!(layer = "login", name = text.as_str(), method = method.as_str(), "refused: {reason}");
         self.record(&audit::Event::LoginRefused(audit::LoginRefused {
             source: peer,
-            user: &refused.name,
-            method: Some(refused.method),
-            reason: refused.word(),
-            correlation: correlation.as_deref(),
+            user: name,
+            method: Some(*method),
+            reason: reason.word(),
+            correlation,
         }));
+    }
+
+    /// Records the sums of the refused logins that have no record of their own.
+    pub(super) fn sum_refusals(&self) {
+        let sums = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).take_sums();
+        for (reason, count) in sums {
+            tracing::info!(layer = "login", reason, count, "refused without a line each");
+            self.record(&audit::Event::LoginsRefused(audit::LoginsRefused { reason, count }));
+        }
     }
 
     /// The sum of what the pre-limit refused.

@@ -25,6 +25,9 @@ pub enum End {
     PeerDisconnected { status: Option<Status> },
     #[error("the client aborted{}", with(*status))]
     PeerAborted { status: Option<Status> },
+    /// Where sstpc ends, which judges our certificate after the HTTP response.
+    #[error("the client left before its Call Connect Request; cure: it may not trust our certificate's issuer")]
+    ClosedBeforeCall,
     #[error("the client closed the connection")]
     ConnectionClosed,
     #[error("crypto binding: {0}")]
@@ -44,7 +47,10 @@ pub enum End {
 impl End {
     pub(super) fn is_by_peer(&self) -> bool {
         match self {
-            Self::PeerDisconnected { .. } | Self::PeerAborted { .. } | Self::ConnectionClosed => true,
+            Self::PeerDisconnected { .. }
+            | Self::PeerAborted { .. }
+            | Self::ClosedBeforeCall
+            | Self::ConnectionClosed => true,
             Self::Closed
             | Self::BindingFailed(_)
             | Self::ProtocolViolation(_)

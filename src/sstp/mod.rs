@@ -94,7 +94,12 @@ impl Sstp {
 
     /// The TLS stream ended; nothing can be sent any more.
     pub fn handle_eof(&mut self) {
-        self.finish(End::ConnectionClosed);
+        self.finish(match self.state {
+            State::ConnectRequestPending { .. } => End::ClosedBeforeCall,
+            State::CallConnectedPending(_) | State::CallConnected | State::Ending(..) | State::Finished => {
+                End::ConnectionClosed
+            }
+        });
     }
 
     /// Call it when the instant of [`Self::poll_timeout`] has come; earlier it does nothing.

@@ -4,7 +4,7 @@
 //! dropped and called again at any time, because all state is in the driver. It spawns nothing: who serves the streams
 //! that it hands out is not its business.
 //!
-//! A turn is: due timers, then all that the socket has (at most [`READS`] reads), then one pass over the stack, then as
+//! A turn is: due timers, then all that the socket has (at most [`READS`] reads or [`LONGEST_READ`]), then one pass over the stack, then as
 //! much as the socket takes. So frames travel in bulk: one system call reads up to 64 KiB of TLS records, one writes up
 //! to 64 KiB in full records.
 
@@ -13,7 +13,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustls::ServerConnection;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
@@ -30,14 +30,21 @@ use crate::ppp::auth::{Proof, Verdict};
 /// Reads of one turn, before others on this thread get theirs.
 const READS: usize = 4;
 
+/// How long one turn may work on what it read, before others on this thread get theirs: a read holds hundreds of small
+/// packets, each of which can ask for an answer.
+const LONGEST_READ: Duration = Duration::from_millis(2);
+
 /// Passes over the stack in one turn, each up to 64 KiB, before others on this thread get theirs.
 const PASSES: usize = 4;
 
 /// Answers that may wait in TLS for a full socket before we stop reading from the client.
 const BACKLOG: usize = 256 * 1024;
 
+/// The same before the login: one record, because a stranger needs no more and there may be thousands.
+const BACKLOG_OF_STRANGERS: usize = 16 * 1024;
+
 /// How long the last bytes of an ended tunnel may take to leave.
-const FLUSH: std::time::Duration = std::time::Duration::from_secs(2);
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// What a thread needs once for all its tunnels.
 struct Scratch {
@@ -108,6 +115,8 @@ pub struct Driver {
     armed: Option<Instant>,
     /// Bytes given to TLS since the socket last took all of them.
     backlog: usize,
+    /// How many of them are too many.
+    most: usize,
     /// The client will send no more.
     eof: bool,
     received: u64,
@@ -115,13 +124,19 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Takes over a connection whose HTTP head was answered; `opened` is what TLS opened behind that head.
+    /// Takes over a connection whose HTTP head was answered; `opened` is what TLS opened behind that head, as far as it was
+    /// taken out of TLS.
     pub fn new(tcp: TcpStream, mut tls: ServerConnection, mut tunnel: Tunnel, opened: &[u8]) -> Self {
         let now = clock::now();
         // What waits in TLS is bounded by `BACKLOG` and the size of one turn.
         tls.set_buffer_limit(None);
         SCRATCH.with_borrow_mut(|scratch| {
             tunnel.handle_input(opened, now, &mut scratch.out);
+            // What came in one record with the head may still be inside TLS, and no later read would wake us for it. Its
+            // end and its errors show at the next read.
+            while let Ok(read @ 1..) = tls.reader().read(&mut scratch.opened) {
+                tunnel.handle_input(&scratch.opened[..read], now, &mut scratch.out);
+            }
             debug_assert!(scratch.out.bytes().is_empty(), "a call that has not begun answers nothing at once");
             scratch.out.clear();
         });
@@ -132,6 +147,7 @@ impl Driver {
             sleep: Box::pin(tokio::time::sleep_until(now.into())),
             armed: None,
             backlog: 0,
+            most: BACKLOG_OF_STRANGERS,
             eof: false,
             received: 0,
             sent: 0,
@@ -196,13 +212,13 @@ impl Driver {
             self.armed = None;
             self.shared.lock().tunnel.handle_timeout(now);
         }
-        let held_back = self.backlog > BACKLOG;
+        let held_back = self.backlog > self.most;
         let read = if held_back { Progress::Done } else { self.read(scratch, now, cx)? };
         let sent = self.send(scratch, now, cx)?;
         if let Some(step) = self.take_step() {
             return Ok(Some(step));
         }
-        let may_read_again = held_back && self.backlog <= BACKLOG;
+        let may_read_again = held_back && self.backlog <= self.most;
         if read == Progress::More || sent == Progress::More || may_read_again {
             // The budget is used up, not the work: come back after the others.
             cx.waker().wake_by_ref();
@@ -221,7 +237,10 @@ impl Driver {
         Some(match event {
             Event::LoginRequested(proof) => Step::Login(proof),
             Event::Identification(text) => Step::Identification(text),
-            Event::Up(binding) => Step::Up(binding),
+            Event::Up(binding) => {
+                self.most = BACKLOG;
+                Step::Up(binding)
+            }
             Event::Accepted(accepted) => {
                 Step::Stream(TunnelStream::new(self.shared.clone(), accepted.stream), accepted)
             }
@@ -247,6 +266,9 @@ impl Driver {
                 self.shared.lock().tunnel.handle_eof(now);
             }
             self.open(read, scratch, now)?;
+            if clock::now().saturating_duration_since(now) > LONGEST_READ {
+                break;
+            }
         }
         Ok(Progress::More)
     }

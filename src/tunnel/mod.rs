@@ -99,6 +99,8 @@ pub struct Tunnel {
     progress: Progress,
     /// PPP's reason, kept while the SSTP call is being closed because of it.
     link_end: Option<ppp::End>,
+    /// The owner wants the end, and the stack has not yet said all.
+    closing: bool,
     /// At most a handful: a login, its end, and what a client says of itself.
     events: VecDeque<Event>,
 }
@@ -130,6 +132,7 @@ impl Tunnel {
             config,
             progress: Progress::Login,
             link_end: None,
+            closing: false,
             events: VecDeque::new(),
         }
     }
@@ -223,9 +226,27 @@ impl Tunnel {
         self.relay(now);
     }
 
-    /// Ends the session: Call Disconnect, and a short wait for its answer.
+    /// Ends the session: every stream is reset, then Call Disconnect, then a short wait for its answer.
+    ///
+    /// The resets go first: behind Call Disconnect nothing is heard, and the client's programs would wait for minutes.
     pub fn close(&mut self, now: Instant) {
+        if self.carries() {
+            self.stack.set_visible(Arc::default());
+            self.closing = true;
+        } else {
+            self.hang_up(now);
+        }
+    }
+
+    fn hang_up(&mut self, now: Instant) {
+        self.closing = false;
         self.sstp.close(now);
+        self.stack.clear();
+    }
+
+    /// Whether packets of the inner network may pass.
+    fn carries(&self) -> bool {
+        self.sstp.data_open() && self.link.is_network_up()
     }
 
     /// Carries what one machine says to the machine that must hear it, or to our owner.
@@ -243,17 +264,22 @@ impl Tunnel {
 
     /// Appends what is to be sent, as far as `out` has room. True: there is nothing left to send.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Outgoing) -> bool {
-        while let Some(frame) = self.link.poll_transmit() {
+        // While the socket is full PPP's answers stay in its own queue, which loses the newest when it is full.
+        while !out.is_blocked()
+            && let Some(frame) = self.link.poll_transmit()
+        {
             if let Some(header) = self.sstp.frame_header(&frame) {
                 out.frame(header, &frame);
             }
         }
         // Behind the frames: a farewell must not overtake what PPP says before it.
         out.append_with(|bytes| self.sstp.poll_transmit(bytes));
-        if !(self.sstp.data_open() && self.link.is_network_up()) {
-            return true;
+        let said = !self.carries() || self.stack.poll_transmit(now, out);
+        if self.closing && said {
+            self.hang_up(now);
+            out.append_with(|bytes| self.sstp.poll_transmit(bytes));
         }
-        self.stack.poll_transmit(now, out)
+        said && !out.is_blocked()
     }
 
     /// The next event.
@@ -310,11 +336,14 @@ impl Tunnel {
                     self.progress = Progress::Bound(binding);
                 }
             }
-            sstp::Event::Disconnecting { .. } => {}
-            sstp::Event::Finished(end) => match self.link_end.take() {
-                Some(link) => self.end(End::Link(link)),
-                None => self.end(End::Call(end)),
-            },
+            sstp::Event::Disconnecting { .. } => self.stack.clear(),
+            sstp::Event::Finished(end) => {
+                self.stack.clear();
+                match self.link_end.take() {
+                    Some(link) => self.end(End::Link(link)),
+                    None => self.end(End::Call(end)),
+                }
+            }
         }
     }
 
@@ -332,12 +361,19 @@ impl Tunnel {
 
     /// When [`Tunnel::handle_timeout`] or [`Tunnel::poll_transmit`] has something to do, and why.
     pub fn poll_timeout(&self, now: Instant) -> Option<(Instant, &'static str)> {
-        [self.sstp.poll_timeout(), self.link.poll_timeout(), self.stack.poll_timeout(now)].into_iter().flatten().min()
+        // What the stack waits to send cannot leave now, and its timers would fire for nothing.
+        let stack = self.carries().then(|| self.stack.poll_timeout(now)).flatten();
+        [self.sstp.poll_timeout(), self.link.poll_timeout(), stack].into_iter().flatten().min()
     }
 
     /// What the inner network counted.
     pub fn counters(&self) -> netstack::Counters {
         self.stack.counters()
+    }
+
+    /// How many bytes wait to be read from a stream; 0 when a read has another answer than bytes.
+    pub fn poll_readable(&mut self, stream: StreamId, cx: &mut Context<'_>) -> Poll<usize> {
+        self.stack.poll_readable(stream, cx)
     }
 
     /// Reads from a stream; 0 is its end.
@@ -370,3 +406,6 @@ impl Tunnel {
         self.stack.release(stream, now);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,11 @@ impl Outgoing {
         self.blocked = blocked;
     }
 
+    /// See [`Outgoing::set_blocked`].
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
     /// Appends one SSTP data packet.
     pub fn frame(&mut self, header: [u8; sstp::wire::DATA_HEADER], frame: &[u8]) {
         self.grow(header.len() + frame.len(), |space| {

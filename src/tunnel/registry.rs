@@ -19,6 +19,9 @@ pub struct Limits {
     pub max_sessions_per_user: usize,
 }
 
+/// How many logins a full server hears: of persons who come back and replace their session.
+const RETURNING: usize = 64;
+
 /// Why we end a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
@@ -120,20 +123,43 @@ impl Session {
         Arc::clone(&self.requests)
     }
 
-    /// Ends the session, streams and all. The first reason stays.
+    /// Ends the session, streams and all. The first reason stays, but for [`Why::Drain`], which lets requests finish: who
+    /// is killed or revoked meanwhile must not be served any longer.
     pub fn end(&self, why: Why) {
         self.end.send_if_modified(|end| {
-            let first = end.is_none();
-            end.get_or_insert(why);
-            first
+            let stronger = match end {
+                None => true,
+                Some(Why::Drain) => why != Why::Drain,
+                Some(Why::Killed | Why::Replaced | Why::Disabled | Why::TooOld) => false,
+            };
+            if stronger {
+                *end = Some(why);
+            }
+            stronger
         });
+    }
+
+    /// Why it is ending, if it is.
+    pub fn ending(&self) -> Option<Why> {
+        *self.end.borrow()
     }
 
     /// Waits until somebody ends the session.
     pub async fn ended(&self) -> Why {
+        self.ended_by(|_| true).await
+    }
+
+    /// Waits until somebody ends the session at once, not by draining.
+    pub async fn ended_at_once(&self) -> Why {
+        self.ended_by(|why| why != Why::Drain).await
+    }
+
+    async fn ended_by(&self, counts: impl Fn(Why) -> bool) -> Why {
         let mut end = self.end.subscribe();
         loop {
-            if let Some(why) = *end.borrow_and_update() {
+            if let Some(why) = *end.borrow_and_update()
+                && counts(why)
+            {
                 return why;
             }
             if end.changed().await.is_err() {
@@ -174,7 +200,9 @@ impl Registry {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers a session; the oldest sessions of the same person end if there are too many.
+    /// Registers a session; the oldest sessions of the same person end if there are too many. What they hold is free only
+    /// when they are gone, so until then they count for the server's limit; the newcomer has the place of those that end
+    /// for it.
     ///
     /// # Errors
     ///
@@ -182,33 +210,40 @@ impl Registry {
     pub fn register(self: &Arc<Self>, session: &Arc<Session>) -> Result<Registration, Full> {
         let mut sessions = self.sessions();
         let subject = session.login.subject();
-        let mut own: Vec<_> = sessions.values().filter(|other| other.login.subject() == subject).cloned().collect();
+        let stays = |other: &&Arc<Session>| other.login.subject() == subject && other.ending().is_none();
+        let mut own: Vec<_> = sessions.values().filter(stays).cloned().collect();
         own.sort_by_key(|other| other.since);
         let surplus = (own.len() + 1).saturating_sub(self.limits.max_sessions_per_user);
         if sessions.len() - surplus.min(own.len()) >= self.limits.max_sessions {
             return Err(Full { max: self.limits.max_sessions });
         }
         for oldest in own.iter().take(surplus) {
-            sessions.remove(&oldest.id());
             oldest.end(Why::Replaced);
         }
         sessions.insert(session.id(), Arc::clone(session));
         Ok(Registration { registry: Arc::clone(self), id: session.id() })
     }
 
-    /// Whether another session would find no room.
+    /// Whether another session would find no room, unless it replaces one.
     pub fn is_full(&self) -> bool {
         self.sessions().len() >= self.limits.max_sessions
     }
 
-    /// The live sessions, oldest first.
+    /// Whether, with so many tunnels whose login goes on, it is not worth to ask who comes. A server that is just full
+    /// still asks, because whoever comes may replace a session of their own.
+    pub fn is_crowded(&self, logging_in: usize) -> bool {
+        self.sessions().len().saturating_add(logging_in) >= self.limits.max_sessions.saturating_add(RETURNING)
+    }
+
+    /// The live sessions without those that were replaced, oldest first.
     pub fn list(&self) -> Vec<Arc<Session>> {
-        let mut sessions: Vec<_> = self.sessions().values().cloned().collect();
+        let live = |session: &&Arc<Session>| session.ending() != Some(Why::Replaced);
+        let mut sessions: Vec<_> = self.sessions().values().filter(live).cloned().collect();
         sessions.sort_by_key(|session| (session.since, session.id()));
         sessions
     }
 
-    /// How many sessions are live.
+    /// How many sessions are live or about to end.
     pub fn len(&self) -> usize {
         self.sessions().len()
     }
@@ -239,5 +274,77 @@ impl Registry {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.registry.sessions().remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::identity::{Binding, Method, Tunnel};
+
+    fn session(name: &str, number: u64) -> Arc<Session> {
+        let tunnel = Tunnel {
+            session: SessionId::from_random(number),
+            method: Method::MsChapV2,
+            binding: Binding::Keys,
+            source: "192.0.2.1:1000".parse().unwrap(),
+            since: std::time::UNIX_EPOCH,
+        };
+        let since = crate::clock::now() + Duration::from_secs(number);
+        Arc::new(Session::new(Identity::of(name, tunnel), None, None, since))
+    }
+
+    fn registry() -> Arc<Registry> {
+        Arc::new(Registry::new(Limits { max_sessions: 3, max_sessions_per_user: 1 }))
+    }
+
+    #[test]
+    fn a_session_that_was_replaced_counts_until_it_is_gone() {
+        let registry = registry();
+        let sessions: Vec<_> = (0..4).map(|number| session("alice", number)).collect();
+        let mut places: Vec<_> = sessions[..3]
+            .iter()
+            .map(|session| registry.register(session).unwrap_or_else(|full| panic!("{full}")))
+            .collect();
+        assert_eq!(sessions[0].ending(), Some(Why::Replaced));
+        assert_eq!(sessions[1].ending(), Some(Why::Replaced));
+        assert_eq!((registry.list().len(), registry.len(), registry.is_full()), (1, 3, true));
+        places.push(registry.register(&sessions[3]).unwrap_or_else(|full| panic!("{full}")));
+        assert!(registry.register(&session("alice", 4)).is_err(), "four are not gone yet");
+        assert_eq!(sessions[3].ending(), None, "who is refused replaces nobody");
+        places.drain(..2);
+        assert!(registry.register(&session("alice", 5)).is_ok());
+    }
+
+    #[test]
+    fn a_full_server_hears_a_few_logins_more() {
+        let registry = registry();
+        let sessions = ["alice", "bob", "carol"].map(|name| session(name, 1 + u64::from(name.as_bytes()[0])));
+        let _places =
+            sessions.each_ref().map(|session| registry.register(session).unwrap_or_else(|full| panic!("{full}")));
+        assert!(registry.is_full() && !registry.is_crowded(0) && !registry.is_crowded(63));
+        assert!(registry.is_crowded(64));
+    }
+
+    #[test]
+    fn who_is_killed_while_the_server_drains_is_cut_at_once() {
+        let session = session("alice", 1);
+        session.end(Why::Drain);
+        session.end(Why::Killed);
+        session.end(Why::Drain);
+        session.end(Why::Disabled);
+        assert_eq!(session.ending(), Some(Why::Killed));
+    }
+
+    #[tokio::test]
+    async fn draining_does_not_end_a_session_at_once() {
+        let session = session("alice", 1);
+        session.end(Why::Drain);
+        assert_eq!(session.ended().await, Why::Drain);
+        assert!(tokio::time::timeout(Duration::ZERO, session.ended_at_once()).await.is_err());
+        session.end(Why::TooOld);
+        assert_eq!(session.ended_at_once().await, Why::TooOld);
     }
 }

@@ -66,9 +66,20 @@ impl TunnelStream {
 
 impl AsyncRead for TunnelStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let space = buffer.initialize_unfilled();
-        let result = self.with(|tunnel, id| tunnel.poll_read(id, cx, space));
-        result.map_ok(|read| buffer.advance(read))
+        // Asked first, because most readers ask with much space and find nothing: clearing it would cost more than the answer.
+        let mut inner = self.shared.lock();
+        let waiting = match inner.tunnel.poll_readable(self.id, cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(waiting) => waiting,
+        };
+        let space = buffer.initialize_unfilled_to(waiting.min(buffer.remaining()));
+        let result = inner.tunnel.poll_read(self.id, cx, space);
+        if result.is_ready() {
+            inner.wake_driver();
+        }
+        result
+            .map_ok(|read| buffer.advance(read))
+            .map_err(|error| io::Error::new(io::ErrorKind::ConnectionReset, error))
     }
 }
 

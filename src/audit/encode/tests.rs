@@ -106,6 +106,7 @@ fn every_event_is_one_line_with_time_and_name() {
                 correlation: None,
             }),
         ),
+        ("logins-refused", Event::LoginsRefused(LoginsRefused { reason: "locked", count: 7 })),
         ("decision", Event::Decision(Decision { request: None, token: None, api: None, rule: None, ..decision() })),
         (
             "end",

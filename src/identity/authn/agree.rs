@@ -48,6 +48,15 @@ fn mint(account: &Account, tunnel: Arc<Tunnel>) -> Identity {
     }
 }
 
+#[cfg(test)]
+impl Identity {
+    /// Somebody without groups, for the tests of what carries identities about.
+    pub(crate) fn of(name: &str, tunnel: Tunnel) -> Self {
+        let (subject, groups) = (crate::identity::Subject::new(name), Arc::default());
+        Self { subject, kind: Kind::Person, groups, tunnel: Arc::new(tunnel), token: None }
+    }
+}
+
 /// The identity of one request: the tunnel's, with the token, when both name one person.
 ///
 /// `person` is what the token's issuer says whom it names; a linked token is looked up in `users`.

@@ -2,18 +2,23 @@
 //!
 //! Three counts of failures: of a user from one source, of a source with any user, and of a user from anywhere.
 //!
-//! * The first two double a wait, up to [`LONGEST_WAIT`], once a few failures were forgiven.
+//! * The first doubles a wait, up to [`LONGEST_WAIT`], once a few failures were forgiven.
+//! * The second is a bucket: [`FREE_OF_SOURCE`] failures at once, and from then on one every [`SOURCE_PACE`]. An attempt
+//!   needs room in it, and only a failure uses the room up. So a source that guesses is never shut for long, and who
+//!   shares it gets in between two guesses, though perhaps not at the first attempt.
 //! * The third only takes the forgiveness away. It makes nobody wait for failures of somebody else, so guessing from a
 //!   thousand addresses cannot lock a person out: from an address of their own, the first attempt is always judged, and
 //!   the wait after it grows with their own failures only.
 //! * A source from which the user has logged in before is not judged by its neighbours: an office behind one address
 //!   keeps working while one machine in it guesses.
 //!
-//! What is left: who guesses at a name from the victim's own address makes that one name wait there, a minute at most.
+//! What is left: who guesses at a name from the victim's own address makes that one name wait there, a minute at most;
+//! and who guesses without pause from an address takes most of its room from those there who have not logged in before.
+//! Who has is in memory only, so after a restart that is everybody.
 //!
-//! IPv6 sources count by /64, which is what one subscriber has. Tables are bounded; the oldest half goes first, so a
-//! flood of new sources makes us forget failures, and never refuse anybody. Successes have a table of their own, which
-//! only successes can fill.
+//! IPv6 sources count by /64, which is what one subscriber has, and all of a /48, which one can easily get, as
+//! [`NETWORK_FACTOR`] sources. Tables are bounded; the oldest half goes first, so a flood of new sources makes us forget
+//! failures, and never refuse anybody. Successes have a table of their own, which only successes can fill.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -26,7 +31,13 @@ use aws_lc_rs::digest;
 const FREE_OF_USER: u32 = 3;
 
 /// Failures of one source that cost nothing: an office on the morning after a password change.
-const FREE_OF_SOURCE: u32 = 20;
+pub const FREE_OF_SOURCE: u32 = 20;
+
+/// One failure of a source in this time costs nothing in the long run: 20 a minute.
+pub const SOURCE_PACE: Duration = Duration::from_secs(3);
+
+/// As many sources as a whole IPv6 /48 counts for.
+pub const NETWORK_FACTOR: u32 = 8;
 
 /// From so many failures of one user anywhere, each source has one free failure only.
 const SIEGE: u32 = 30;
@@ -55,7 +66,8 @@ pub struct RetryIn(pub Duration);
 pub struct Backoff {
     seed: [u8; 16],
     of_user_and_source: Aging<(UserKey, SourceKey), Failures>,
-    of_source: Aging<SourceKey, Failures>,
+    of_source: Aging<SourceKey, Bucket>,
+    of_network: Aging<SourceKey, Bucket>,
     of_user: Aging<UserKey, Failures>,
     known: Aging<(UserKey, SourceKey), ()>,
 }
@@ -84,6 +96,25 @@ impl Failures {
     }
 }
 
+/// Failures that drain away at a steady pace.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    /// When the last of them will have drained away.
+    empty: Option<Instant>,
+}
+
+impl Bucket {
+    /// How long until there is room for one failure more, among `most` that each take `pace` to drain away.
+    fn wait(self, most: u32, pace: Duration, now: Instant) -> Duration {
+        let filled = self.empty.map_or(Duration::ZERO, |empty| empty.saturating_duration_since(now));
+        (filled + pace).saturating_sub(pace * most)
+    }
+
+    fn add(&mut self, pace: Duration, now: Instant) {
+        self.empty = Some(self.empty.map_or(now, |empty| empty.max(now)) + pace);
+    }
+}
+
 impl Backoff {
     /// An empty memory. The seed is random, so that nobody can choose names that collide.
     pub fn new(seed: [u8; 16]) -> Self {
@@ -91,6 +122,7 @@ impl Backoff {
             seed,
             of_user_and_source: Aging::new(MEMORY),
             of_source: Aging::new(MEMORY),
+            of_network: Aging::new(MEMORY),
             of_user: Aging::new(MEMORY),
             known: Aging::new(MEMORY_OF_SUCCESS),
         }
@@ -98,12 +130,16 @@ impl Backoff {
 
     /// Whether an attempt may be judged now. Judge it and tell the result before the next one is checked.
     pub fn check(&mut self, user: &[u8], source: IpAddr, now: Instant) -> Result<(), RetryIn> {
+        let network = network_key(source);
         let (user, source) = (self.user_key(user), source_key(source));
         let own = self.of_user_and_source.find((user, source), now).unwrap_or_default().wait(now);
         let neighbours = if self.known.find((user, source), now).is_some() {
             Duration::ZERO
         } else {
-            self.of_source.find(source, now).unwrap_or_default().wait(now)
+            let of_source = self.of_source.find(source, now).unwrap_or_default();
+            let of_network = network.and_then(|network| self.of_network.find(network, now)).unwrap_or_default();
+            let (most, pace) = (FREE_OF_SOURCE * NETWORK_FACTOR, SOURCE_PACE / NETWORK_FACTOR);
+            of_source.wait(FREE_OF_SOURCE, SOURCE_PACE, now).max(of_network.wait(most, pace, now))
         };
         let wait = own.max(neighbours);
         if wait.is_zero() { Ok(()) } else { Err(RetryIn(wait)) }
@@ -111,16 +147,19 @@ impl Backoff {
 
     /// The attempt was judged, and its proof was wrong.
     pub fn failed(&mut self, user: &[u8], source: IpAddr, now: Instant) {
+        if let Some(network) = network_key(source) {
+            self.of_network.entry(network, now).add(SOURCE_PACE / NETWORK_FACTOR, now);
+        }
         let (user, source) = (self.user_key(user), source_key(source));
         let known = self.known.find((user, source), now).is_some();
         let everywhere = self.of_user.entry(user, now);
         everywhere.add(u32::MAX, now);
         let free = if everywhere.count > SIEGE && !known { 1 } else { FREE_OF_USER };
         self.of_user_and_source.entry((user, source), now).add(free, now);
-        self.of_source.entry(source, now).add(FREE_OF_SOURCE, now);
+        self.of_source.entry(source, now).add(SOURCE_PACE, now);
     }
 
-    /// The attempt was judged, and its proof was right.
+    /// The attempt was judged, its proof was right, and the login is complete.
     ///
     /// The source's own count stays: with an account of their own, a guesser could otherwise reset it at will.
     pub fn succeeded(&mut self, user: &[u8], source: IpAddr, now: Instant) {
@@ -144,6 +183,14 @@ fn source_key(source: IpAddr) -> SourceKey {
     match source.to_canonical() {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
         IpAddr::V6(v6) => v6.to_bits() & !u128::from(u64::MAX),
+    }
+}
+
+/// The /48 around an address of IPv6.
+fn network_key(source: IpAddr) -> Option<SourceKey> {
+    match source.to_canonical() {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(v6) => Some(v6.to_bits() >> 80 << 80),
     }
 }
 
@@ -272,18 +319,45 @@ mod tests {
     #[test]
     fn one_source_that_tries_many_names_waits_with_all_of_them() {
         let mut bench = Bench::new();
-        for n in 0..21 {
+        for n in 0..20 {
             assert_eq!(bench.guess(&format!("user-{n}"), HOME), Ok(()));
         }
-        assert_eq!(bench.check("somebody-else", HOME), Err(RetryIn(seconds(1))));
+        assert_eq!(bench.check("somebody-else", HOME), Err(RetryIn(SOURCE_PACE)));
         assert_eq!(bench.check("somebody-else", OFFICE), Ok(()));
+    }
+
+    #[test]
+    fn a_source_that_guesses_for_an_hour_is_never_shut_longer_than_for_one_guess() {
+        let mut bench = Bench::new();
+        let (mut judged, start) = (0, bench.now);
+        while bench.now - start < seconds(3600) {
+            match bench.guess(&format!("user-{judged}"), HOME) {
+                Ok(()) => judged += 1,
+                Err(RetryIn(wait)) => {
+                    assert!(wait <= SOURCE_PACE, "{wait:?}");
+                    bench.now += wait;
+                }
+            }
+        }
+        assert_eq!(judged, 20 + 1200 - 1);
+        bench.now += SOURCE_PACE;
+        bench.success("alice", HOME);
+    }
+
+    #[test]
+    fn a_whole_network_of_ipv6_guesses_like_eight_sources() {
+        let mut bench = Bench::new();
+        let host = |n: u128| IpAddr::from(std::net::Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) + (n << 64)));
+        let judged = (0..10_000).filter(|n| bench.guess(&format!("user-{n}"), host(*n)).is_ok()).count();
+        assert_eq!(judged, 160);
+        assert_eq!(bench.check("somebody", host(1 << 16)), Ok(()), "another /48");
     }
 
     #[test]
     fn a_known_person_is_not_judged_by_the_neighbours() {
         let mut bench = Bench::new();
         bench.success("alice", OFFICE);
-        for n in 0..21 {
+        for n in 0..20 {
             bench.guess(&format!("user-{n}"), OFFICE).unwrap();
         }
         assert!(bench.check("bob", OFFICE).is_err(), "not known here");
@@ -355,6 +429,7 @@ mod tests {
         let sizes = |table: &Aging<_, Failures>| table.young.len() + table.old.len();
         assert!(sizes(&bench.backoff.of_user_and_source) <= MAX_ENTRIES);
         assert!(bench.backoff.of_source.young.len() + bench.backoff.of_source.old.len() <= MAX_ENTRIES);
+        assert!(bench.backoff.of_network.young.is_empty(), "IPv4 has none");
         assert!(bench.backoff.of_user.young.len() + bench.backoff.of_user.old.len() <= MAX_ENTRIES);
         assert!(bench.backoff.known.find((bench.backoff.user_key(b"alice"), source_key(OFFICE)), bench.now).is_some());
         assert_eq!(bench.check("somebody-new", HOME), Ok(()), "a flood refuses nobody");

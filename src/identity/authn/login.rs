@@ -11,18 +11,29 @@ use super::fold;
 use super::local::{Account, Users};
 use crate::identity::Subject;
 
-/// A login that succeeded. Only [`login`] makes one, and only [`super::tunnel_identity`] takes it.
+/// A proof that is right. Only [`login`] makes one, and only [`super::tunnel_identity`] takes it.
 #[derive(Debug)]
-pub struct Proven(Account);
+pub struct Proven {
+    account: Account,
+    /// By which name the back-off counts.
+    key: Box<[u8]>,
+    source: IpAddr,
+}
 
 impl Proven {
     /// Who it is.
     pub fn subject(&self) -> &Subject {
-        self.0.name()
+        self.account.name()
+    }
+
+    /// Tells the back-off that the login is complete: bound to its connection. A right proof alone is no success, because
+    /// whoever relays somebody else's has one too; it clears no count and adds to none.
+    pub fn completed(&self, backoff: &mut Backoff, now: Instant) {
+        backoff.succeeded(&self.key, self.source, now);
     }
 
     pub(super) fn into_account(self) -> Account {
-        self.0
+        self.account
     }
 }
 
@@ -57,7 +68,7 @@ impl Refusal {
     }
 }
 
-/// Judges one login.
+/// Judges one login. A wrong proof counts at once, a right one when [`Proven::completed`] is called.
 ///
 /// `proves` is asked exactly once, whatever the name and the back-off: with the user's NT hash or with a decoy. So every
 /// refused login does the same work.
@@ -80,10 +91,7 @@ pub fn login(
     }
     match credential.account {
         Some(account) if proven && account.is_disabled() => Err(Refusal::Disabled),
-        Some(account) if proven => {
-            backoff.succeeded(key, source, now);
-            Ok(Proven(account.clone()))
-        }
+        Some(account) if proven => Ok(Proven { account: account.clone(), key: key.into(), source }),
         Some(_) => {
             backoff.failed(key, source, now);
             Err(Refusal::WrongCredentials)
@@ -177,6 +185,26 @@ mod tests {
         assert_ne!(asked[0], hash_of("alice"), "the real hash is not even compared");
         desk.now += retry_in;
         assert_eq!(desk.login(b"alice", "alice").0, Ok(Subject::new("alice")));
+    }
+
+    #[test]
+    fn a_right_password_clears_the_failures_when_its_login_is_complete_and_not_before() {
+        for (completed, free) in [(false, 0), (true, 3)] {
+            let mut desk = Desk::new();
+            for _ in 0..4 {
+                assert_eq!(desk.login(b"alice", "guess").0, Err(Refusal::WrongCredentials));
+            }
+            desk.now += Duration::from_secs(1);
+            let proves = |hash: &[u8; 16]| *hash == hash_of("alice");
+            let proven = login(&desk.users, &mut desk.backoff, b"Alice", SOURCE, desk.now, proves).unwrap();
+            if completed {
+                proven.completed(&mut desk.backoff, desk.now);
+            }
+            for _ in 0..=free {
+                assert_eq!(desk.login(b"alice", "guess").0, Err(Refusal::WrongCredentials));
+            }
+            assert!(matches!(desk.login(b"alice", "guess").0, Err(Refusal::BackedOff { .. })));
+        }
     }
 
     #[test]

@@ -208,6 +208,36 @@ fn a_dot_inside_a_label_does_not_make_two_labels() {
 }
 
 #[test]
+fn a_name_is_never_a_host_by_its_end_alone() {
+    let hosts = [
+        Host { name: "orders.api.corp.example".into(), address: Ipv4Addr::new(198, 18, 0, 1) },
+        Host { name: "*.build.api.corp.example".into(), address: Ipv4Addr::new(198, 18, 0, 2) },
+    ];
+    for (name, expected) in [
+        ("reorders.api.corp.example", "nxdomain"),
+        ("rders.api.corp.example", "nxdomain"),
+        ("uild.api.corp.example", "nxdomain"),
+        ("x.rebuild.api.corp.example", "nxdomain"),
+        ("pi.corp.example", "refused"),
+    ] {
+        assert_eq!(verdict(&ask_of(&query(name, TYPE_A), &hosts).unwrap()), expected, "{name}");
+    }
+    let mut zero = query("", TYPE_A);
+    zero.truncate(12);
+    zero.extend(b"\x0Aorders\x00api\x04corp\x07example\x00\x00\x01\x00\x01");
+    assert_eq!(verdict(&ask_of(&zero, &hosts).unwrap()), "refused");
+}
+
+#[test]
+fn the_longest_name_with_the_most_labels_is_read_whole() {
+    let labels = "a.".repeat((LONGEST_NAME - 1 - "api.corp.example.".len() - 1) / 2);
+    let name = format!("{labels}api.corp.example");
+    let host = [Host { name: name.as_str().into(), address: Ipv4Addr::new(198, 18, 0, 1) }];
+    assert_eq!(verdict(&ask_of(&query(&name, TYPE_A), &host).unwrap()), "198.18.0.1");
+    assert_eq!(verdict(&ask(&query(&name, TYPE_A)).unwrap()), "nxdomain");
+}
+
+#[test]
 fn other_classes_are_refused() {
     for class in [0_u16, 3, 4, 254, 255] {
         let mut message = query("orders.api.corp.example", TYPE_A);

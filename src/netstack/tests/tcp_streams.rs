@@ -368,6 +368,27 @@ fn a_waiting_reader_and_a_waiting_writer_are_woken() {
 }
 
 #[test]
+fn a_stack_that_is_cleared_wakes_its_readers_and_keeps_no_buffer() {
+    let mut net = Net::new();
+    net.connect(SERVICE, 443, Talk { paused: true, ..Talk::default() }, Talk::default());
+    net.run_for(Duration::from_secs(1));
+    let (stream, _) = net.servers.pop().unwrap();
+    let reads = Arc::new(Count(AtomicUsize::new(0)));
+    let reader = Waker::from(Arc::clone(&reads));
+    let cx = &mut Context::from_waker(&reader);
+    assert!(net.stack.poll_read(stream, cx, &mut [0; 9]).is_pending());
+    net.stack.clear();
+    assert!(reads.0.load(Ordering::Relaxed) > 0);
+    assert_eq!(net.stack.poll_read(stream, cx, &mut [0; 9]), Poll::Ready(Err(StreamError::Aborted)));
+    assert_eq!(net.stack.poll_write(stream, cx, b"more"), Poll::Ready(Err(StreamError::Aborted)));
+    assert_eq!(net.stack.connections.capacity(), 0);
+    net.stack.open(MAX_PACKET);
+    net.stack.handle_input(&tcp(CLIENT, SERVICE, 50_001, 443), net.now, &mut net.sink);
+    assert!(net.stack.connections.is_empty(), "it stays over");
+    net.stack.release(stream, net.now);
+}
+
+#[test]
 fn a_writer_that_waits_for_the_clients_window_is_woken() {
     for revoked in [false, true] {
         let mut net = Net::new();

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::complaint::Complaint;
 
-use super::api::{Api, Upstream};
+use super::api::{Api, Bearer, Upstream};
 use super::bundle::{Bundle, Org};
 use super::syntax::api::ApiText;
 use super::syntax::log::Log;
@@ -100,9 +100,16 @@ fn link_org(texts: &Texts, names: &Names, log: &mut Log) -> Org {
     let text = &texts.org;
     let extra: BTreeSet<String> =
         texts.apis.iter().flat_map(|api| api.http.value.methods_extra.iter().cloned()).collect();
-    let mut scope =
-        Scope { file: "_org", source: &text.source, methods_extra: &extra, names, log, ids: HashMap::new() };
-    let denies = rules::link_rules(&text.denies, &mut scope);
+    let mut scope = Scope {
+        file: "_org",
+        source: &text.source,
+        methods_extra: &extra,
+        names,
+        tokens_named: false,
+        log,
+        ids: HashMap::new(),
+    };
+    let denies = rules::link_denies(&text.denies, &mut scope);
     let limits = rules::link_limits(&text.limits, &mut scope);
     Org { owner: text.owner.as_deref().map(Arc::from), denies, limits }
 }
@@ -116,11 +123,12 @@ fn link_api(text: &ApiText, org: &OrgText, names: &Names, environment: &Environm
         source: &text.source,
         methods_extra: &text.http.value.methods_extra,
         names,
+        tokens_named: !text.login.is_empty() || text.bearer == Bearer::Pass,
         log,
         ids: HashMap::new(),
     };
-    let allows = rules::link_rules(&text.allows, &mut scope);
-    let denies = rules::link_rules(&text.denies, &mut scope);
+    let allows = rules::link_allows(&text.allows, &mut scope);
+    let denies = rules::link_denies(&text.denies, &mut scope);
     let limits = rules::link_limits(&text.limits, &mut scope);
     let upstream = Upstream {
         url: text.upstream.url.value.clone(),

@@ -1,6 +1,7 @@
 //! Names that files use: issuers, subjects, claims, authorities.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::identity::IssuerName;
@@ -11,7 +12,7 @@ use crate::policy::syntax::api::ApiText;
 use crate::policy::syntax::identity::{IdentityText, SelectorText, unknown_claim};
 use crate::policy::syntax::log::Log;
 use crate::policy::syntax::rule::WhoText;
-use crate::policy::syntax::table::unknown;
+use crate::policy::syntax::table::{At, unknown};
 use crate::policy::syntax::value::Flaw;
 use crate::policy::{Environment, Source};
 
@@ -36,6 +37,10 @@ pub(crate) fn resolve(text: Option<&IdentityText>, environment: &Environment, lo
         let Some(issuer) = &written.issuer else { continue };
         if let Some(ca) = issuer.ca.as_ref().filter(|ca| !environment.authorities.contains(ca)) {
             log.error(source, written.ca.clone(), unknown_authority(ca, environment));
+        }
+        if let Some(other) = names.issuers.iter().find(|other| other.url == issuer.url) {
+            let message = format!("`{}` has this url already, so that a token would be of both", other.name);
+            log.error(source, written.url.clone(), Flaw::new("duplicate-issuer", message, "make them one issuer"));
         }
         if issuer.groups == Allowed::All {
             if let Some(other) = unlimited {
@@ -77,6 +82,9 @@ fn boxed(texts: &[String]) -> Box<[Box<str>]> {
 
 impl Names {
     fn selector(&self, name: &str, text: &SelectorText, source: &Source, log: &mut Log) -> Selector {
+        for issuer in &text.issuers {
+            self.check_issuer(issuer, source, log);
+        }
         for (path, values) in &text.claims {
             let flaw = match self.claims.get(&path.value) {
                 None => unknown_claim(&path.value, self.claims.keys().map(String::as_str)),
@@ -90,6 +98,7 @@ impl Names {
         }
         Selector {
             name: name.into(),
+            issuers: text.issuers.iter().map(|name| IssuerName::new(name.value.as_str())).collect(),
             groups: boxed(&text.groups),
             users: boxed(&text.users),
             emails: boxed(&text.emails),
@@ -100,11 +109,35 @@ impl Names {
         }
     }
 
-    /// Resolves a `who`; complains about subjects that do not exist.
-    pub(crate) fn who(&self, text: &WhoText, source: &Source, log: &mut Log) -> Who {
+    /// Whether the issuer exists; complains if not.
+    fn check_issuer(&self, name: &At<String>, source: &Source, log: &mut Log) -> bool {
+        let known = self.issuer_names.contains(&name.value);
+        if !known {
+            let message = format!("there is no issuer `{}`", name.value);
+            let names = self.issuer_names.iter().map(String::as_str);
+            log.error(source, name.span.clone(), unknown("unknown-issuer", message, &name.value, names));
+        }
+        known
+    }
+
+    /// Complains about a subject that believes every issuer: one may state the address that another has verified.
+    fn check_open(&self, subject: &str, place: Range<usize>, source: &Source, log: &mut Log) {
+        if self.issuer_names.len() > 1 {
+            let message = format!("{subject} takes addresses, clients or claims from every issuer of the bundle");
+            let hint = "name them: `issuers = [...]` in the subject, or `login = [...]` in the API";
+            log.error(source, place, Flaw::new("any-issuer", message, hint));
+        }
+    }
+
+    /// Resolves a `who`; complains about subjects that do not exist, and about those that believe every issuer unless
+    /// the API says whose tokens it takes.
+    pub(crate) fn who(&self, text: &WhoText, tokens_named: bool, source: &Source, log: &mut Log) -> Who {
         let mut who = Who::default();
         let names = match text {
             WhoText::Inline(selector) => {
+                if let Some(place) = selector.open.clone().filter(|_| !tokens_named) {
+                    self.check_open("this selector", place, source, log);
+                }
                 who.subjects.push(Arc::new(self.selector("(inline)", selector, source, log)));
                 return who;
             }
@@ -115,7 +148,12 @@ impl Names {
                 "anonymous" => who.anonymous = true,
                 "anyone-authenticated" => who.authenticated = true,
                 subject => match self.subjects.get(subject) {
-                    Some(selector) => who.subjects.extend(selector.clone()),
+                    Some(selector) => {
+                        if !tokens_named && selector.as_ref().is_some_and(|selector| selector.believes_all()) {
+                            self.check_open(&format!("`{subject}`"), name.span.clone(), source, log);
+                        }
+                        who.subjects.extend(selector.clone());
+                    }
                     None => {
                         let known = self.subjects.keys().map(String::as_str);
                         let known = known.chain(["anonymous", "anyone-authenticated"]);
@@ -132,11 +170,8 @@ impl Names {
     /// Resolves `login`; `None` when an issuer does not exist.
     pub(crate) fn logins(&self, text: &ApiText, log: &mut Log) -> Option<Vec<IssuerName>> {
         let mut whole = true;
-        for name in text.login.iter().filter(|name| !self.issuer_names.contains(&name.value)) {
-            let message = format!("there is no issuer `{}`", name.value);
-            let known = self.issuer_names.iter().map(String::as_str);
-            log.error(&text.source, name.span.clone(), unknown("unknown-issuer", message, &name.value, known));
-            whole = false;
+        for name in &text.login {
+            whole &= self.check_issuer(name, &text.source, log);
         }
         whole.then(|| text.login.iter().map(|name| IssuerName::new(name.value.as_str())).collect())
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::policy::Source;
 use crate::policy::decision::RuleId;
 use crate::policy::limit::{KeyPart, Limit};
+use crate::policy::pattern::Pattern;
 use crate::policy::rule::{Applied, Rule};
 use crate::policy::syntax::api::USUAL_METHODS;
 use crate::policy::syntax::log::Log;
@@ -23,6 +24,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) source: &'a Source,
     pub(crate) methods_extra: &'a BTreeSet<String>,
     pub(crate) names: &'a Names,
+    /// Whether the file says whose tokens are evidence: it lists them in `login`, or takes none.
+    pub(crate) tokens_named: bool,
     pub(crate) log: &'a mut Log,
     /// The line of each id so far.
     pub(crate) ids: HashMap<String, usize>,
@@ -67,20 +70,25 @@ fn values<T: Clone>(list: &[At<T>]) -> Vec<T> {
     list.iter().map(|item| item.value.clone()).collect()
 }
 
-/// Links allow or deny rules.
-pub(crate) fn link_rules(texts: &[RuleText], scope: &mut Scope<'_>) -> Vec<Rule> {
-    texts.iter().map(|text| link_rule(text, scope)).collect()
+/// Links allow rules, which take exactly the paths that they name.
+pub(crate) fn link_allows(texts: &[RuleText], scope: &mut Scope<'_>) -> Vec<Rule> {
+    texts.iter().map(|text| link_rule(text, values(&text.paths), scope)).collect()
 }
 
-fn link_rule(text: &RuleText, scope: &mut Scope<'_>) -> Rule {
-    let mut paths = values(&text.paths);
+/// Links deny rules, which take more than they name: see [`Pattern::denied`].
+pub(crate) fn link_denies(texts: &[RuleText], scope: &mut Scope<'_>) -> Vec<Rule> {
+    let paths = |text: &RuleText| values(&text.paths).into_iter().flat_map(Pattern::denied).collect();
+    texts.iter().map(|text| link_rule(text, paths(text), scope)).collect()
+}
+
+fn link_rule(text: &RuleText, mut paths: Vec<Pattern>, scope: &mut Scope<'_>) -> Rule {
     paths.sort_by(|one, two| one.as_str().cmp(two.as_str()));
     Rule {
         id: scope.id(&text.id),
         why: text.why.as_deref().map(Arc::from),
         methods: scope.methods(&text.methods),
         paths: paths.into(),
-        who: scope.names.who(&text.who, scope.source, scope.log),
+        who: scope.names.who(&text.who, scope.tokens_named, scope.source, scope.log),
         span: text.id.span.clone(),
     }
 }
@@ -112,7 +120,7 @@ fn link_limit(text: &LimitText, scope: &mut Scope<'_>) -> Applied {
         limit: Arc::new(limit),
         methods: text.methods.as_ref().map(|methods| scope.methods(methods)),
         paths,
-        who: text.who.as_ref().map(|who| scope.names.who(who, scope.source, scope.log)),
+        who: text.who.as_ref().map(|who| scope.names.who(who, scope.tokens_named, scope.source, scope.log)),
     }
 }
 

@@ -32,6 +32,29 @@ fn a_pattern_takes_exactly_its_paths() {
 }
 
 #[test]
+fn a_denial_takes_the_trailing_slash_and_the_collection_too() {
+    let table = [
+        ("/", &["/"][..], &["/a", "/a/"][..]),
+        ("/**", &["/", "/a", "/a/", "/a/b"], &[]),
+        ("/v1/orders", &["/v1/orders", "/v1/orders/"], &["/v1", "/v1/", "/v1/orders/1"]),
+        ("/v1/orders/", &["/v1/orders/"], &["/v1/orders"]),
+        ("/v1/{id:int}", &["/v1/7", "/v1/7/"], &["/v1/x/", "/v1/", "/v1/7/8"]),
+        ("/a/**", &["/a", "/a/", "/a/b", "/a/b/", "/a/b/c/"], &["/", "/b", "/ab", "/ab/"]),
+        ("/a/*/**", &["/a/b", "/a/b/", "/a/b/c"], &["/a", "/a/"]),
+    ];
+    for (text, yes, no) in table {
+        let denied = pattern(text).denied();
+        assert!(denied.iter().all(|one| one.as_str() == text), "{text}");
+        for path in yes {
+            assert!(denied.iter().any(|one| one.matches(path)), "a denial of {text} must take {path}");
+        }
+        for path in no {
+            assert!(!denied.iter().any(|one| one.matches(path)), "a denial of {text} must not take {path}");
+        }
+    }
+}
+
+#[test]
 fn a_flawed_pattern_says_what_is_wrong() {
     let table = [
         ("", "bad-path"),
@@ -85,15 +108,17 @@ fn the_root_below_a_base_is_the_base_with_and_without_a_slash() {
     assert!(pattern("/").under("/v1").iter().all(|one| one.matches(one.as_str())));
 }
 
-/// A word of each class that the types can tell apart, so that looking at all paths of these words decides
-/// `intersects` and `covers`.
-const WORDS: [&str; 9] = [
+/// Words of each class that the types can tell apart, two of every type, for a literal does not cover its type: so
+/// looking at all paths of these words decides `intersects` and `covers`.
+const WORDS: [&str; 11] = [
     "1",
+    "2",
     "a",
     "A",
     "z",
     "x_y",
     "2024-02-29",
+    "2025-01-31",
     "0f8fad5b-d9cb-469f-a165-70867728950e",
     "0F8FAD5B-D9CB-469F-A165-70867728950E",
     "other",
@@ -105,7 +130,7 @@ fn all_paths() -> Vec<String> {
     for _ in 0..4 {
         level = level.iter().flat_map(|path| WORDS.iter().map(move |word| format!("{path}/{word}"))).collect();
         paths.extend(level.iter().cloned());
-        if level.len() < 1000 {
+        if level.len() < 2000 {
             paths.extend(level.iter().map(|path| format!("{path}/")));
         }
     }

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use crate::policy::Source;
 use crate::policy::api::{Attribute, Bearer, Handling, HttpOptions};
 use crate::policy::pattern::Pattern;
+use crate::request::canonical_path;
 
 use super::log::Reader;
 use super::rule::{LimitText, RuleText, read_limits, read_rules, shown};
@@ -181,6 +182,7 @@ fn address(text: &str) -> Result<Ipv4Addr, Flaw> {
     })
 }
 
+/// The base as canonical paths spell it, for it is compared with them byte by byte.
 fn base(text: &str) -> Result<String, Flaw> {
     let pattern = Pattern::parse(text)?;
     let literal = !text.contains(['{', '*']) && pattern.parameters().next().is_none();
@@ -188,7 +190,10 @@ fn base(text: &str) -> Result<String, Flaw> {
         let hint = "write literal segments without a slash at the end: \"/v1\"";
         return Err(Flaw::new("bad-path", format!("`{text}` cannot be a base"), hint));
     }
-    Ok(text.to_owned())
+    let canonical = canonical_path(text).map_err(|malformed| {
+        Flaw::new("bad-path", format!("`{text}` cannot be a base: {malformed}"), "write it as requests may have it")
+    })?;
+    Ok(canonical.into())
 }
 
 fn read_http(parent: &Table<'_>, reader: &mut Reader<'_>) -> Option<At<HttpOptions>> {

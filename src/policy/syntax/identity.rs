@@ -46,7 +46,7 @@ const PERSON: Schema = Schema { what: "`person`", keys: &["claim"], later: &[], 
 
 pub(crate) const SELECTOR: Schema = Schema {
     what: "a subject",
-    keys: &["groups", "users", "emails", "clients", "claims", "tunnel"],
+    keys: &["groups", "users", "emails", "clients", "claims", "issuers", "tunnel"],
     later: &["spiffe", "cert", "network", "networks", "device", "require", "time"],
     elsewhere: &[("methods", "a rule"), ("paths", "a rule")],
 };
@@ -82,6 +82,7 @@ pub(crate) struct IssuerText {
     pub(crate) name: At<String>,
     /// `None` when something in it is wrong.
     pub(crate) issuer: Option<Issuer>,
+    pub(crate) url: Range<usize>,
     pub(crate) groups: Range<usize>,
     pub(crate) claims: Range<usize>,
     pub(crate) ca: Range<usize>,
@@ -98,6 +99,10 @@ pub(crate) struct SubjectText {
 /// What a subject asks of an identity: OR inside a list, AND across lists that are not empty.
 #[derive(Debug)]
 pub(crate) struct SelectorText {
+    /// Whose tokens count; empty: those of every issuer.
+    pub(crate) issuers: Vec<At<String>>,
+    /// The place of what any issuer could state: addresses, clients or claims without `issuers`.
+    pub(crate) open: Option<Range<usize>>,
     pub(crate) groups: Vec<String>,
     pub(crate) users: Vec<String>,
     pub(crate) emails: Vec<String>,
@@ -149,7 +154,8 @@ fn read_issuer(entry: Entry<'_>, reader: &mut Reader<'_>) -> IssuerText {
     let name = entry_name(&entry, reader);
     let nowhere = entry.value.span();
     let Some(table) = open_value("issuers", entry.value, &ISSUER, reader) else {
-        return IssuerText { name, issuer: None, groups: nowhere.clone(), claims: nowhere.clone(), ca: nowhere };
+        let [url, groups, claims, ca] = [(); 4].map(|()| nowhere.clone());
+        return IssuerText { name, issuer: None, url, groups, claims, ca };
     };
     for key in ["url", "audiences", "algs", "person"] {
         table.need(key, reader);
@@ -172,7 +178,7 @@ fn read_issuer(entry: Entry<'_>, reader: &mut Reader<'_>) -> IssuerText {
     let person = read_person(&table, reader);
     let claims = read_claim_types(&table, reader);
     let ca = table.parsed("ca", reader, value::name);
-    let places = (table.place("groups"), table.place("claims"), table.place("ca"));
+    let [at_url, at_groups, at_claims, at_ca] = ["url", "groups", "claims", "ca"].map(|key| table.place(key));
     let issuer = (|| {
         Some(Issuer {
             name: IssuerName::new(name.value.as_str()),
@@ -189,7 +195,7 @@ fn read_issuer(entry: Entry<'_>, reader: &mut Reader<'_>) -> IssuerText {
             ca: ca.map(|ca| ca.value),
         })
     })();
-    IssuerText { name, issuer, groups: places.0, claims: places.1, ca: places.2 }
+    IssuerText { name, issuer, url: at_url, groups: at_groups, claims: at_claims, ca: at_ca }
 }
 
 pub(crate) fn values<T>(list: Vec<At<T>>) -> Vec<T> {
@@ -341,6 +347,12 @@ fn read_subject(entry: Entry<'_>, reader: &mut Reader<'_>) -> SubjectText {
 impl SelectorText {
     /// Reads the lists of a subject; complains about one that asks for nothing, or for what nobody is.
     pub(crate) fn read(table: &Table<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let stated = ["emails", "clients", "claims"];
+        if table.has("issuers") && !table.has("groups") && !stated.iter().any(|key| table.has(key)) {
+            let message = "`issuers` says whose tokens count, and the subject asks for nothing of a token";
+            reader.complain(table.place("issuers"), "contradiction", message, "remove it, or ask for what they state");
+            return None;
+        }
         let keys = ["groups", "users", "emails", "clients", "claims", "tunnel"];
         if !keys.iter().any(|key| table.has(key)) {
             if table.is_empty() {
@@ -349,6 +361,10 @@ impl SelectorText {
             }
             return None;
         }
+        let open = stated.into_iter().find(|key| table.has(key) && !table.has("issuers"));
+        let open = open.map(|key| table.place(key));
+        let issuers =
+            if table.has("issuers") { table.list("issuers", reader, false, value::name) } else { Some(Vec::new()) };
         let groups = optional(table, "groups", reader, plain);
         let users = optional(table, "users", reader, user);
         let emails = optional(table, "emails", reader, email);
@@ -379,6 +395,8 @@ impl SelectorText {
             return None;
         }
         Some(Self {
+            issuers: issuers?,
+            open,
             groups: groups?,
             users: users?,
             emails: emails?,
@@ -410,7 +428,7 @@ pub(crate) fn user(text: &str) -> Result<String, Flaw> {
     plain(text)
 }
 
-/// An address with one `@`, compared byte for byte.
+/// An address with one `@`, compared without regard to the case of ASCII letters.
 pub(crate) fn email(text: &str) -> Result<String, Flaw> {
     let well_formed = text.split_once('@').is_some_and(|(local, domain)| {
         !local.is_empty() && domain.contains('.') && domain.split('.').all(value::is_label)

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::identity::{SessionId, StatedGroups, Subject};
+use crate::request::{Raw, Target};
 
 const HOST: &str = "hosts = [\"orders.api.corp.example\"]";
 
@@ -112,6 +113,50 @@ fn nt_26_get_implies_neither_head_nor_options() {
     }
 }
 
+/// A request as the wire has it.
+fn on_the_wire(target: &str) -> CanonicalRequest {
+    let raw = Raw { method: "GET", target: Target::Http1 { target: target.as_bytes() }, port: 443 };
+    CanonicalRequest::read(&raw, std::iter::once(("host", &b"orders.api.corp.example"[..]))).unwrap()
+}
+
+#[test]
+fn no_spelling_of_a_path_leaves_its_base_or_finds_another_bucket() {
+    let limit = "\n[[limit]]\nid = \"item\"\nkey = [\"path.id\"]\nrate = \"1/s\"\nmatch = { paths = [\"/{id}\"] }\n";
+    for base in ["/svc:ops", "/svc%3Aops"] {
+        let all = api("all", HOST, &rule("allow", "all", "\"dev\"", "\"GET\"", "\"/**\""));
+        let tables = format!("{}{limit}", rule("allow", "ops", "\"dev\"", "\"GET\"", "\"/*\""));
+        let ops = api("ops", &format!("{HOST}\nbase = \"{base}\""), &tables);
+        let bundle = load(&[("_identity.toml", IDENTITY), ("all.toml", &all), ("ops.toml", &ops)]);
+        let played = Persona::parse("groups=dev").unwrap().play(&bundle).unwrap();
+        for target in ["/svc:ops/a:b", "/svc%3aops/a%3Ab", "/%73vc%3Aops/%61:b"] {
+            let request = on_the_wire(target);
+            match judge(&bundle, &played.facts(&request)) {
+                Judgement::Allow(allowance) => {
+                    assert_eq!(allowance.rule().as_str(), "ops/ops", "{target}");
+                    assert_eq!(&*allowance.charges()[0].key, "path.id=a:b", "{target}");
+                }
+                Judgement::Deny(denial) => panic!("{target}: {denial:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_trailing_slash_passes_no_denial() {
+    let denies = rule("deny", "admin", "\"dev\"", "\"GET\"", "\"/v1/admin\", \"/v1/logs/**\"");
+    let org = rule("deny", "metrics", "\"dev\"", "\"GET\"", "\"/metrics\", \"/debug/**\"");
+    let file = api("orders", HOST, &format!("{}{denies}", rule("allow", "all", "\"dev\"", "\"GET\"", "\"/**\"")));
+    let bundle = load(&[("_identity.toml", IDENTITY), ("_org.toml", &org), ("orders.toml", &file)]);
+    for path in ["v1/admin", "v1/admin/", "v1/logs", "v1/logs/", "v1/logs/1/", "metrics", "metrics/", "debug", "debug/"]
+    {
+        assert_eq!(answer(&bundle, "groups=dev", "GET", &format!("orders.api.corp.example/{path}")), "403 denied-by");
+    }
+    for path in ["v1/admin/x", "v1/logsx/", "metrics/x"] {
+        let got = answer(&bundle, "groups=dev", "GET", &format!("orders.api.corp.example/{path}"));
+        assert_eq!(got, "allow orders/all", "{path}");
+    }
+}
+
 #[test]
 fn a_deny_wins_and_says_why() {
     let tables = format!(
@@ -165,6 +210,43 @@ fn nt_53_what_is_unknown_never_helps() {
             ("groups=dev,issuer=corp,claims.department=sales", "GET", url, "403 denied-by"),
             ("groups=dev,issuer=corp", "GET", url, "403 deny-undetermined"),
             ("groups=dev", "GET", url, "403 deny-undetermined"),
+        ],
+    );
+}
+
+#[test]
+fn a_token_counts_only_where_its_issuer_is_named() {
+    let identity = format!(
+        "{IDENTITY}\n[subjects.dev-corp]\ngroups = [\"dev\"]\nissuers = [\"corp\"]\n\
+         [subjects.mail-corp]\nemails = [\"Alice@corp.example\"]\nissuers = [\"corp\"]\n"
+    );
+    let tables = format!(
+        "{}{}",
+        rule("allow", "mail", "\"mail-corp\"", "\"GET\"", "\"/mail\""),
+        rule("allow", "group", "\"dev-corp\"", "\"GET\"", "\"/group\"")
+    );
+    let bundle = load(&[("_identity.toml", &identity), ("orders.toml", &api("orders", HOST, &tables))]);
+    let (mail, group) = ("orders.api.corp.example/mail", "orders.api.corp.example/group");
+    answers(
+        &bundle,
+        &[
+            ("user=a,issuer=corp,email=alice@corp.example", "GET", mail, "allow orders/mail"),
+            ("user=a,issuer=corp,email=ALICE@Corp.Example", "GET", mail, "allow orders/mail"),
+            ("user=a,issuer=corp,email=alicf@corp.example", "GET", mail, "403 no-rule-for-subject"),
+            ("user=a,issuer=other,email=Alice@corp.example", "GET", mail, "403 no-rule-for-subject"),
+            ("user=a,groups=dev,issuer=other", "GET", group, "allow orders/group"),
+            ("user=a,issuer=corp,token-groups=dev", "GET", group, "allow orders/group"),
+        ],
+    );
+    let both = api("orders", &format!("{HOST}\nlogin = [\"corp\", \"third\"]"), &tables);
+    let third = "[issuers.third]\nurl = \"https://third.example\"\naudiences = [\"p\"]\nalgs = [\"ES256\"]\n\
+                 groups_claim = \"g\"\ngroups = [\"dev\"]\nperson = \"linked\"\n";
+    let bundle = load(&[("_identity.toml", &format!("{identity}{third}")), ("orders.toml", &both)]);
+    answers(
+        &bundle,
+        &[
+            ("user=a,issuer=third,token-groups=dev", "GET", group, "403 no-rule-for-subject"),
+            ("user=a,issuer=corp,token-groups=dev", "GET", group, "allow orders/group"),
         ],
     );
 }

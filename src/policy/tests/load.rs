@@ -291,10 +291,11 @@ fn rules_are_compared_with_each_other() {
         ("\"anyone-authenticated\"", "\"/*\""),
         ("\"admin\", \"dev\"", "\"/**\", \"/\""),
         ("\"anonymous\"", "\"/{a:slug}\""),
+        ("\"dev\"", "\"/x/**\""),
     ] {
         refuses("unreachable-allow", &orders("", &format!("{marked}{}", deny(who, paths))));
     }
-    for (who, paths) in [("\"admin\"", "\"/x\""), ("\"dev\"", "\"/x/y\", \"/*/**\""), ("\"dev\"", "\"/{a:int}\"")] {
+    for (who, paths) in [("\"admin\"", "\"/x\""), ("\"dev\"", "\"/x/y\", \"/*/*/**\""), ("\"dev\"", "\"/{a:int}\"")] {
         load(&[("_identity.toml", IDENTITY), ("orders.toml", &orders("", &format!("{READ}{}", deny(who, paths))))]);
     }
     let org = rule("deny", "no", "\"dev\"", "\"GET\"", "\"/v1/**\"");
@@ -375,13 +376,15 @@ fn an_issuer_is_whole_and_asymmetric() {
     for missing in ["url", "audiences", "algs", "person"] {
         refuses_identity("missing-key", &format!("¦{}", issuer("", missing)));
     }
-    let unlimited = |name: &str, mark: &str| {
-        issuer(&format!("groups_claim = \"g\"\ngroups = {mark}[\"*\"]"), "").replace("corp", name)
-    };
+    let named = |text: String, name: &str| text.replace("corp", name).replace("https://l", &format!("https://{name}"));
+    let unlimited =
+        |name: &str, mark: &str| named(issuer(&format!("groups_claim = \"g\"\ngroups = {mark}[\"*\"]"), ""), name);
     refuses_identity("issuer-groups", &format!("{}{}", unlimited("a", ""), unlimited("b", "¦")));
-    let typed = |name: &str, claims: &str| issuer(&format!("claims = {claims}"), "").replace("corp", name);
+    let typed = |name: &str, claims: &str| named(issuer(&format!("claims = {claims}"), ""), name);
     let two = format!("{}{}", typed("a", "{ x = \"string\" }"), typed("b", "¦{ x = \"strings\" }"));
     refuses_identity("claim-type", &two);
+    let same = issuer("", "").replace("corp", "later").replace("\"https", "¦\"https");
+    refuses_identity("duplicate-issuer", &format!("{}{same}", issuer("", "")));
 }
 
 #[test]
@@ -403,6 +406,10 @@ fn a_subject_asks_for_something_that_can_be() {
         ("bad-value", "tunnel = { method = [¦\"chap\"] }"),
         ("missing-key", "tunnel = ¦{}"),
         ("contradiction", "groups = [\"a\"]\nclients = ¦[\"b\"]"),
+        ("contradiction", "users = [\"a\"]\nissuers = ¦[\"corp\"]"),
+        ("unknown-issuer", "groups = [\"a\"]\nissuers = [\"corp\", ¦\"crop\"]"),
+        ("empty-list", "groups = [\"a\"]\nissuers = ¦[]"),
+        ("contradiction", "issuers = ¦[\"corp\"]"),
         ("unknown-key", "¦group = [\"a\"]"),
     ] {
         refuses_identity(code, &subject(line));
@@ -410,6 +417,34 @@ fn a_subject_asks_for_something_that_can_be() {
     refuses_identity("missing-key", "¦[subjects.x]\n");
     refuses_identity("bad-name", "[subjects.¦anonymous]\ngroups = [\"a\"]\n");
     refuses_identity("bad-name", "[subjects.¦X]\ngroups = [\"a\"]\n");
+}
+
+#[test]
+fn where_issuers_are_many_somebody_says_whose_tokens_count() {
+    let rule = |who: &str| rule("allow", "read", who, "\"GET\"", "\"/x\"");
+    for facts in ["emails = [\"a@corp.example\"]", "clients = [\"c\"]", "claims = { department = [\"x\"] }"] {
+        let subject = |more: &str| format!("{IDENTITY}\n[subjects.open]\n{facts}\n{more}\n");
+        let orders = |top: &str, who: &str| orders(top, &rule(who));
+        let files = [("_identity.toml", &*subject("")), ("orders.toml", &*orders("", "\"dev\", ¦\"open\""))];
+        complains(Severity::Error, "any-issuer", &files);
+        let limit = "[[limit]]\nid = \"l\"\nkey = [\"user\"]\nrate = \"1/s\"\nmatch = { who = ¦\"open\" }\n";
+        let limited = format!("{}{limit}", orders("", "\"dev\""));
+        complains(Severity::Error, "any-issuer", &[("_identity.toml", &subject("")), ("orders.toml", &limited)]);
+        let org = format!("[[deny]]\nid = \"no\"\nmethods = [\"GET\"]\npaths = [\"/\"]\nwho = {{ {} }}\n", {
+            let (key, values) = facts.split_once(" = ").unwrap();
+            format!("{key} = ¦{values}")
+        });
+        complains(Severity::Error, "any-issuer", &[("_identity.toml", IDENTITY), ("_org.toml", &org)]);
+
+        for top in ["login = [\"corp\"]", "bearer = \"pass\""] {
+            load(&[("_identity.toml", &subject("")), ("orders.toml", &orders(top, "\"open\""))]);
+        }
+        let named = subject("issuers = [\"corp\"]");
+        load(&[("_identity.toml", &named), ("orders.toml", &orders("", "\"open\""))]);
+        let corp = IDENTITY.split("[issuers.other]").next().unwrap();
+        let one = format!("{corp}[subjects]\ndev = {{ groups = [\"dev\"] }}\nopen = {{ {facts} }}\n");
+        load(&[("_identity.toml", &one), ("orders.toml", &orders("", "\"open\""))]);
+    }
 }
 
 #[test]

@@ -222,6 +222,27 @@ fn binding_while_lcp_starts_over_ends_the_link() {
 }
 
 #[test]
+fn a_binding_before_the_confirmation_of_success_holds_from_the_acceptance_on() {
+    let mut bench = Bench::opened(&[Method::EapMsChapV2]);
+    bench.send(CONFIGURE_REQUEST);
+    bench.send("FF03 C021 02 01 0012 0304C227 010405DC 050659595959");
+    bench.send("FF03 C227 02 10 000A 01 \"alice\"");
+    bench.send(
+        "FF03 C227 02 11 003F 1A 02 10 003A 31 11111111111111111111111111111111 0000000000000000 \
+         222222222222222222222222222222222222222222222222 00 \"User\"",
+    );
+    assert!(matches!(bench.events()[..], [Event::AuthenticationRequested(_)]));
+    bench.resolve(accepted());
+    bench.link.set_bound(bench.now);
+    bench.send("FF03 C227 02 12 0006 1A 03");
+    assert_eq!(bench.events(), [Event::Authenticated]);
+    bench.sent();
+    bench.send(CONFIGURE_REQUEST);
+    assert_eq!(terminate_requests(&bench.sent()), 1);
+    assert_eq!(bench.end(), End::Renegotiated);
+}
+
+#[test]
 fn rejecting_what_we_cannot_do_without_ends_the_link() {
     for (frame, protocol) in [
         ("FF03 C021 08 07 0006 8021", "IPCP"),

@@ -2,6 +2,7 @@
 
 use super::bench::{Bench, ORDERS, RULES, Setup};
 use super::door::{get, post, request};
+use super::targets::Numbers;
 
 /// A request that an attacker would like to have seen by the API.
 const SMUGGLED: &str = "GET /v1/orders/smuggled HTTP/1.1\r\nHost: orders.api.test\r\n\r\n";
@@ -253,4 +254,50 @@ async fn a_head_may_come_byte_by_byte() {
     }
     assert_eq!(door.answer().await.status, 200);
     assert_eq!(bench.backend.only().target(), "/v1/orders/7");
+}
+
+/// A good request with one to three bytes changed, added or taken away.
+fn damaged(numbers: &mut Numbers) -> Vec<u8> {
+    const BYTES: &[u8] = b"\r\n\t\0 :;,/%.#?@0159aAfFxX-_+\x0b\x7f\x80\xff";
+    let whole = [
+        get("/v1/orders/7?x=1"),
+        post("/v1/orders", "hello"),
+        request("POST", "/v1/orders", "Transfer-Encoding: chunked\r\n") + "5\r\nhello\r\n0\r\n\r\n",
+        request("GET", "http://orders.api.test/v1/orders", "Connection: keep-alive\r\n"),
+    ];
+    let mut bytes = whole[numbers.below(whole.len())].clone().into_bytes();
+    for _ in 0..=numbers.below(3) {
+        let (at, byte) = (numbers.below(bytes.len()), BYTES[numbers.below(BYTES.len())]);
+        match numbers.below(3) {
+            0 => bytes[at] = byte,
+            1 => bytes.insert(at, byte),
+            _ => drop(bytes.remove(at)),
+        }
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn nt_20_no_damaged_request_hides_another() {
+    let bench = Bench::ordinary().await;
+    let mut numbers = Numbers(0xD1B5_4A32_D192_ED03);
+    let mut refused = 0;
+    for number in 0..1000 {
+        let mut bytes = damaged(&mut numbers);
+        let what = bytes.escape_ascii().to_string();
+        let next = format!("/v1/orders/next-{number}");
+        bytes.extend_from_slice(get(&next).as_bytes());
+        let mut door = bench.door();
+        let answer = door.send(&bytes).await;
+        if answer.cut || answer.status == 400 {
+            door.rest().await;
+            assert!(!bench.backend.requests().iter().any(|seen| seen.target() == next), "{what}: {answer:?}");
+            refused += 1;
+        }
+    }
+    assert!((300..1000).contains(&refused), "{refused}");
+    for seen in bench.backend.requests() {
+        assert_eq!((seen.header("host"), seen.header("wicketgate-user")), (Some(ORDERS), Some("alice")), "{seen:?}");
+        assert!(seen.target().starts_with("/v1/orders"), "{seen:?}");
+    }
 }

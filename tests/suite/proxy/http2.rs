@@ -2,8 +2,9 @@
 
 use wicket_client::http::Request;
 
+use super::backend::Reply;
 use super::bench::{BILLING, Bench, ORDERS};
-use super::h2::{DATA, END_HEADERS, END_STREAM, Frames, Got, HEADERS, block, frame, pseudo};
+use super::h2::{DATA, END_HEADERS, END_STREAM, Frames, Got, HEADERS, RST_STREAM, block, frame, pseudo};
 
 /// Who refuses a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,6 +32,9 @@ async fn refused(bench: &Bench, lines: &[(&str, &[u8])], body: Option<&[u8]>, ex
     assert!(bench.backend.requests().iter().all(|seen| !seen.whole), "{what}");
 }
 
+/// Which of the four pseudo-header fields stay, what is added, and who refuses it.
+type Row = (&'static [&'static str], &'static [(&'static str, &'static [u8])], By);
+
 #[tokio::test]
 async fn nt_08_pseudo_headers_have_a_grammar() {
     let bench = Bench::ordinary().await;
@@ -44,8 +48,7 @@ async fn nt_08_pseudo_headers_have_a_grammar() {
     ] {
         refused(&bench, &pseudo("GET", path), None, by).await;
     }
-    // Which of the four pseudo-header fields stay, what is added, and who refuses it.
-    let added: [(&[&str], &[(&str, &[u8])], By); 13] = [
+    let added: [Row; 13] = [
         (&[":method", ":scheme", ":authority"], &[], By::Library),
         (&[":method", ":authority", ":path"], &[], By::Library),
         (&[":scheme", ":authority", ":path"], &[], By::Library),
@@ -282,4 +285,31 @@ async fn nt_19_repeated_credentials_over_http2_are_refused() {
     let names: Vec<String> = (0..101).map(|number| format!("x-{number}")).collect();
     lines.extend(names.iter().map(|name| (name.as_str(), &b"1"[..])));
     refused(&bench, &lines, None, By::Us(431)).await;
+}
+
+#[tokio::test]
+async fn a_response_that_breaks_off_resets_its_stream_and_no_other() {
+    let bench = Bench::ordinary().await;
+    let mut frames = Frames::open(&bench).await;
+    let begin = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello";
+    bench.backend.answer(Reply::Last(begin.as_bytes().to_vec()));
+    let got = frames.ask(&pseudo("GET", "/v1/orders/1"), None).await;
+    assert!(got.reset.is_some() && !got.ended, "{got:?}");
+    let end = bench.end(bench.backend.only().header("wicketgate-decision").unwrap()).await;
+    assert_eq!(end["result"], "cut");
+    assert_eq!(frames.ask(&pseudo("GET", "/v1/orders/2"), None).await.body, b"ok");
+}
+
+#[tokio::test]
+async fn a_stream_that_its_client_resets_ends_upstream() {
+    let bench = Bench::ordinary().await;
+    let mut frames = Frames::open(&bench).await;
+    bench.backend.answer(Reply::Silence);
+    let number = frames.request(&pseudo("GET", "/v1/orders"), None).await;
+    bench.backend.came(1).await;
+    frames.write(&frame(RST_STREAM, 0, number, &8u32.to_be_bytes())).await;
+    bench.backend.ended(1).await;
+    let end = bench.end(bench.backend.only().header("wicketgate-decision").unwrap()).await;
+    assert_eq!(end["result"], "cut");
+    assert_eq!(frames.ask(&pseudo("GET", "/v1/orders/2"), None).await.body, b"ok");
 }

@@ -1,6 +1,6 @@
 //! An issuer of tokens on loopback, and tokens that say anything.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -20,6 +20,9 @@ use wicketgate::identity::IssuerName;
 use wicketgate::identity::authn::{Alg, IssuerConfig, PersonRule};
 
 use super::bench::{authority, issue};
+
+/// One for all tests: it takes long to make.
+static RSA: OnceLock<Vec<u8>> = OnceLock::new();
 
 pub(super) fn encode(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
@@ -43,7 +46,8 @@ impl Issuer {
     pub(super) async fn start() -> Self {
         let der = |algorithm| rcgen::KeyPair::generate_for(algorithm).expect("a key").serialize_der();
         let ec = ec_key(&der(&rcgen::PKCS_ECDSA_P256_SHA256));
-        let rsa = RsaKeyPair::from_pkcs8(&der(&rcgen::PKCS_RSA_SHA256)).expect("a key");
+        let rsa = RSA.get_or_init(|| der(&rcgen::PKCS_RSA_SHA256));
+        let rsa = RsaKeyPair::from_pkcs8(rsa).expect("a key");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("https://localhost:{}", listener.local_addr().expect("an address").port());
         let documents = Arc::new([

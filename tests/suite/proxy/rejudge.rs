@@ -14,7 +14,7 @@ async fn download(bench: &Bench) -> (Door<DuplexStream>, mpsc::Sender<Vec<u8>>) 
     bench.backend.answer(reply);
     let mut door = bench.door();
     door.write(get("/v1/orders")).await;
-    pipe.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello".to_vec()).await.unwrap();
+    pipe.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello".to_vec()).await.expect("the backend reads");
     door.read_through("hello").await;
     (door, pipe)
 }

@@ -199,10 +199,10 @@ async fn nt_11_control_characters_and_foreign_bytes_are_refused() {
 }
 
 /// A sequence of numbers that is the same in every run.
-struct Numbers(u64);
+pub(super) struct Numbers(pub(super) u64);
 
 impl Numbers {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         // xorshift64
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -177,6 +177,35 @@ async fn a_connection_that_the_api_closed_is_not_used_again() {
 }
 
 #[tokio::test]
+async fn a_post_into_a_connection_that_just_closed_is_sent_once_or_refused() {
+    let bench = Bench::ordinary().await;
+    let mut door = bench.door();
+    for sent in 1..=10 {
+        bench.backend.answer(Reply::Last(super::backend::OK.to_vec()));
+        assert_eq!(door.get("/v1/orders").await.status, 200);
+        bench.backend.ended(bench.backend.connections()).await;
+        let answer = door.send(post("/v1/orders", "pay")).await;
+        assert!(matches!(answer.status, 200 | 502), "{answer:?}");
+        let posts = bench.backend.requests().into_iter().filter(|seen| seen.line().starts_with("POST"));
+        assert!(posts.count() <= sent);
+    }
+}
+
+#[tokio::test]
+async fn connections_are_not_shared_between_apis() {
+    let bench = Bench::ordinary().await;
+    for _ in 0..2 {
+        assert_eq!(bench.door().get("/v1/orders").await.status, 200);
+        let billing = get("/v1/orders").replace(super::bench::ORDERS, super::bench::BILLING);
+        assert_eq!(bench.door_to(super::bench::BILLING).send(billing).await.status, 200);
+    }
+    let hosts: Vec<_> =
+        bench.backend.requests().iter().map(|seen| (seen.connection, seen.header("host").map(str::to_owned))).collect();
+    let (orders, billing) = (Some(super::bench::ORDERS.to_owned()), Some(super::bench::BILLING.to_owned()));
+    assert_eq!(hosts, [(1, orders.clone()), (2, billing.clone()), (1, orders), (2, billing)]);
+}
+
+#[tokio::test]
 async fn a_request_that_was_read_and_not_answered_is_never_sent_again() {
     let bench = Bench::ordinary().await;
     let mut door = bench.door();
@@ -206,15 +235,16 @@ async fn a_socket_of_this_machine_is_an_upstream() {
 async fn mutual(servers: &CertifiedIssuer<'static, KeyPair>, clients: &CertifiedIssuer<'static, KeyPair>) -> Backend {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
-    roots.add(clients.der().clone()).unwrap();
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
+    roots.add(clients.der().clone()).expect("a root");
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().expect("roots");
     let (leaf, key) = issue(servers, "localhost", ExtendedKeyUsagePurpose::ServerAuth);
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .unwrap()
+        .expect("versions")
         .with_client_cert_verifier(verifier)
         .with_single_cert(vec![leaf], key)
-        .unwrap();
+        .expect("a pair");
     Backend::tls(config).await
 }
 
