@@ -21,8 +21,8 @@ use crate::audit::{self, AuditUnavailable, DecisionId, Outcome};
 use crate::identity::authn::{self, Person, Verified};
 use crate::identity::{Identity, Token};
 use crate::limits::{BadQuota, Charge, Quota, Room};
-use crate::policy::{self, Api, Bearer, Bundle, Decision, Permit};
-use crate::request::{CanonicalRequest, Malformed, Raw, Target as RawTarget};
+use crate::policy::{self, Api, Bearer, Bundle, Decision, Evidence, Handling, HttpOptions, Permit};
+use crate::request::{self, CanonicalRequest, Malformed, Raw, Target as RawTarget};
 use crate::snapshot::Snapshot;
 use crate::upstream::Target;
 use crate::{clock, telemetry};
@@ -99,8 +99,10 @@ impl Connection {
         self.check_host(bundle, canonical.host())?;
         let login = authn::renew(&self.caller.login, &snapshot.users).ok_or_else(Refusal::revoked)?;
         judging.api = bundle.api_for(canonical.host(), canonical.path()).cloned();
-        admit_oddities(&canonical, judging.api.as_deref())?;
-        let evidence = evidence(request.headers(), judging.api.as_deref(), &snapshot).await?;
+        // Nothing of an API that this person does not know of may show in an answer, not even how it reads requests.
+        let known = judging.api.as_deref().filter(|api| policy::is_visible(bundle, api, &Evidence::of(&login)));
+        admit_oddities(&canonical, bundle.http_for(canonical.host()))?;
+        let evidence = evidence(request.headers(), &canonical, known, &snapshot).await?;
         judging.token = evidence.as_ref().map(|verified| Arc::clone(&verified.token));
         let identity = agree(&login, evidence.as_deref(), &snapshot).inspect_err(|_| {
             self.alarm(evidence.as_deref(), judging);
@@ -337,11 +339,9 @@ fn read_h2(request: &Request<Incoming>, port: u16) -> Result<CanonicalRequest, M
     CanonicalRequest::read(&raw, headers)
 }
 
-/// What an API calls opaque may pass; anything else that has two readings is refused.
-fn admit_oddities(request: &CanonicalRequest, api: Option<&Api>) -> Result<(), Refusal> {
-    let opaque = |handling: fn(&policy::HttpOptions) -> policy::Handling| {
-        api.is_some_and(|api| handling(&api.http) == policy::Handling::Opaque)
-    };
+/// What the APIs of a host call opaque may pass; anything else that has two readings is refused.
+fn admit_oddities(request: &CanonicalRequest, http: Option<&HttpOptions>) -> Result<(), Refusal> {
+    let opaque = |handling: fn(&HttpOptions) -> Handling| http.is_some_and(|http| handling(http) == Handling::Opaque);
     request
         .admit(
             opaque(|http| http.encoded_slash),
@@ -354,22 +354,20 @@ fn admit_oddities(request: &CanonicalRequest, api: Option<&Api>) -> Result<(), R
 /// The bearer token of a request, verified, where the API lets tokens count.
 async fn evidence(
     headers: &HeaderMap,
+    request: &CanonicalRequest,
     api: Option<&Api>,
     snapshot: &Snapshot,
 ) -> Result<Option<Arc<Verified>>, Refusal> {
     if api.is_none_or(|api| api.bearer == Bearer::Pass) {
         return Ok(None);
     }
-    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
-    let bytes = value.as_bytes();
-    // Where the strict reader ends a scheme: what an upstream may take for a token is judged.
-    let scheme = bytes.split(|byte| matches!(byte, b' ' | b'\t' | b',')).next().unwrap_or_default();
-    if !scheme.eq_ignore_ascii_case(b"bearer") {
-        return Ok(None);
-    }
-    let token = std::str::from_utf8(&bytes[scheme.len()..])
-        .map_err(|_| Refusal::token("token-invalid", "The token is not text.".to_owned()))?
-        .trim_matches([' ', '\t']);
+    let Some(token) = headers.get(AUTHORIZATION).and_then(|value| request::bearer(value.as_bytes())) else {
+        // An upstream that reads it there would act on a token that nobody has judged.
+        let hidden = request.has_access_token().then(|| Refusal::malformed(&Malformed::TokenInQuery));
+        return hidden.map_or(Ok(None), Err);
+    };
+    let token =
+        std::str::from_utf8(token).map_err(|_| Refusal::token("token-invalid", "The token is not text.".to_owned()))?;
     let verified = snapshot.tokens.verify(token, clock::wall(), clock::now()).await;
     verified.map(Some).map_err(|refusal| Refusal::token(refusal.reason(), refusal.to_string()))
 }
