@@ -68,10 +68,10 @@ impl Connection {
         };
         judging.rule = Some(permit.rule().to_string());
         refuse_upgrade(request)?;
+        let target = snapshot.targets.get(permit.api().name.as_str()).cloned().ok_or_else(Refusal::closed)?;
         let room = self.charge(&permit)?;
         self.record_allowed(&identity, room.as_ref(), judging)?;
         let room = room.as_ref().map(RoomFields::of);
-        let target = snapshot.targets.get(permit.api().name.as_str()).cloned().ok_or_else(Refusal::closed)?;
         let cut = Cut::default();
         let place = self.open.enter(self, OpenRequest::new(kept, evidence, cut.clone()), flight);
         if self.proxy.snapshots.load().generation != snapshot.generation {
