@@ -170,6 +170,7 @@ impl Request<'_> {
         line.text("method", self.method);
         line.text("host", self.host);
         line.text("path", self.path);
+        optional(line, "path_hash", self.path_hash);
         if !self.query_names.is_empty() {
             line.texts("query_names", self.query_names.iter().copied(), MAX_NAMES);
         }

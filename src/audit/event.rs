@@ -25,7 +25,7 @@ pub enum Event<'a> {
     Decision(Decision<'a>),
     /// A forwarded request is over.
     End(End<'a>),
-    /// Requests were refused before any policy work.
+    /// Requests were refused without a record of their own.
     PreLimited(PreLimited<'a>),
     /// Something that somebody must look at.
     Alarm(Alarm<'a>),
@@ -156,6 +156,8 @@ pub struct Request<'a> {
     pub host: &'a str,
     /// The canonical path, masked where the API says so.
     pub path: &'a str,
+    /// The hash of the whole path, where `path` is only its begin.
+    pub path_hash: Option<&'a str>,
     /// The names in the query, never the values.
     pub query_names: &'a [&'a str],
     /// The announced length of the body.
@@ -240,7 +242,7 @@ pub struct PreLimited<'a> {
     pub session: SessionId,
     /// Whose it is.
     pub user: &'a str,
-    /// The limit: `max_requests`, `max_streams`.
+    /// The limit: `max_requests`, `max_in_flight`, `max_streams`; `refusals` for those beyond what is recorded singly.
     pub limit: &'a str,
     /// How many requests.
     pub count: u64,

@@ -55,6 +55,7 @@ pub use pattern::Pattern;
 pub use persona::{Persona, PersonaToken, Played};
 pub use select::Truth;
 pub use selftest::{Expectation, Outcome, Test, run};
+pub(crate) use visibility::is_visible;
 pub use visibility::{Evidence, visible};
 
 /// One policy file.

@@ -3,43 +3,26 @@
 //! "Not found" and "denied" are decided by the policy; here it is asked. Whatever goes wrong on the way is a refusal:
 //! there is no path through this file that ends in a permit without a decision and its audit record.
 
-use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, UPGRADE};
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 
 use super::Connection;
-use super::cut::Cut;
 use super::framing::Verdict;
+use super::open::{OpenRequest, Place};
+use super::records::Judging;
 use super::reply::Refusal;
-use crate::audit::{self, AuditUnavailable, DecisionId, Outcome};
-use crate::identity::authn::{self, Person, Verified};
-use crate::identity::{Identity, Token};
+use crate::identity::Identity;
+use crate::identity::authn::{self, Verified};
 use crate::limits::{BadQuota, Charge, Quota, Room};
-use crate::policy::{self, Api, Bearer, Bundle, Decision, Permit};
-use crate::request::{CanonicalRequest, Malformed, Raw, Target as RawTarget};
+use crate::policy::{self, Api, Bearer, Bundle, Decision, Evidence, Handling, HttpOptions, Permit};
+use crate::request::{self, CanonicalRequest, Malformed, Raw, Target as RawTarget};
 use crate::snapshot::Snapshot;
-use crate::upstream::Target;
+use crate::upstream::{Cut, Target};
 use crate::{clock, telemetry};
-
-/// What is known of a request while it is judged: the audit record grows in here.
-pub(super) struct Judging {
-    pub(super) decision: DecisionId,
-    pub(super) started: Instant,
-    bundle: Option<Arc<Bundle>>,
-    api: Option<Arc<Api>>,
-    rule: Option<String>,
-    method: String,
-    host: String,
-    path: String,
-    query: Option<String>,
-    token: Option<Arc<Token>>,
-}
 
 /// A request that may go to its upstream: the permit, and what came with it.
 pub(super) struct Cleared {
@@ -51,35 +34,6 @@ pub(super) struct Cleared {
     pub(super) place: Place,
 }
 
-impl Judging {
-    pub(super) fn begin(decision: DecisionId) -> Self {
-        Self {
-            decision,
-            started: clock::now(),
-            bundle: None,
-            api: None,
-            rule: None,
-            method: String::new(),
-            host: String::new(),
-            path: String::new(),
-            query: None,
-            token: None,
-        }
-    }
-
-    /// Seconds since the request's head was read.
-    pub(super) fn elapsed(&self) -> f64 {
-        clock::now().saturating_duration_since(self.started).as_secs_f64()
-    }
-
-    fn read(&mut self, request: &CanonicalRequest) {
-        request.method().clone_into(&mut self.method);
-        request.host().clone_into(&mut self.host);
-        request.path().clone_into(&mut self.path);
-        self.query = request.query().map(ToOwned::to_owned);
-    }
-}
-
 impl Connection {
     /// Judges one request.
     pub(super) async fn authorize(
@@ -88,9 +42,7 @@ impl Connection {
         verdict: Option<Option<Verdict>>,
         judging: &mut Judging,
     ) -> Result<Cleared, Refusal> {
-        if !self.caller.admit() {
-            return Err(Refusal::pre_limited());
-        }
+        let flight = self.caller.admit().map_err(Refusal::pre_limited)?;
         let snapshot = self.proxy.snapshots.load_full();
         self.proxy.upstream.keep(snapshot.generation, snapshot.targets.values());
         judging.bundle.clone_from(&snapshot.bundle);
@@ -99,12 +51,13 @@ impl Connection {
         self.check_host(bundle, canonical.host())?;
         let login = authn::renew(&self.caller.login, &snapshot.users).ok_or_else(Refusal::revoked)?;
         judging.api = bundle.api_for(canonical.host(), canonical.path()).cloned();
-        admit_oddities(&canonical, judging.api.as_deref())?;
-        let evidence = evidence(request.headers(), judging.api.as_deref(), &snapshot).await?;
-        judging.token = evidence.as_ref().map(|verified| Arc::clone(&verified.token));
-        let identity = agree(&login, evidence.as_deref(), &snapshot).inspect_err(|_| {
-            self.alarm(evidence.as_deref(), judging);
-        })?;
+        // Nothing of an API that this person does not know of may show in an answer, not even how it reads requests.
+        let known = judging.api.as_deref().filter(|api| policy::is_visible(bundle, api, &Evidence::of(&login)));
+        admit_oddities(&canonical, bundle.http_for(canonical.host()))?;
+        let evidence = evidence(request.headers(), &canonical, known, &snapshot).await?;
+        let verified = evidence.as_deref();
+        judging.token = verified.map(|verified| Arc::clone(&verified.token));
+        let identity = agree(&login, verified, &snapshot).inspect_err(|_| self.alarm(verified, judging))?;
         let kept = canonical.clone();
         let permit = match policy::decide(bundle, &identity, canonical) {
             Decision::Allow(permit) => permit,
@@ -115,12 +68,12 @@ impl Connection {
         };
         judging.rule = Some(permit.rule().to_string());
         refuse_upgrade(request)?;
+        let target = snapshot.targets.get(permit.api().name.as_str()).cloned().ok_or_else(Refusal::closed)?;
         let room = self.charge(&permit)?;
         self.record_allowed(&identity, room.as_ref(), judging)?;
         let room = room.as_ref().map(RoomFields::of);
-        let target = snapshot.targets.get(permit.api().name.as_str()).cloned().ok_or_else(Refusal::closed)?;
         let cut = Cut::default();
-        let place = self.open.enter(self, kept, evidence, cut.clone());
+        let place = self.open.enter(self, OpenRequest::new(kept, evidence, cut.clone()), flight);
         if self.proxy.snapshots.load().generation != snapshot.generation {
             // A reload between the judgement and this line found no open request to judge again.
             self.rejudge();
@@ -176,10 +129,11 @@ impl Connection {
         })
     }
 
-    /// Judges the open requests again, under the current generation, and cuts those that are no longer allowed.
-    pub(super) fn rejudge(&self) {
+    /// Judges the open requests again, under the current generation, and cuts those that are no longer allowed. False
+    /// when one that was cut before did not leave.
+    pub(super) fn rejudge(&self) -> bool {
         let snapshot = self.proxy.snapshots.load_full();
-        self.open.cut_unless(|open| self.still_allowed(open, &snapshot));
+        self.open.look(|open| self.still_allowed(open, &snapshot))
     }
 
     fn still_allowed(&self, open: &OpenRequest, snapshot: &Snapshot) -> bool {
@@ -188,108 +142,15 @@ impl Connection {
         if self.check_host(bundle, open.request.host()).is_err() {
             return false;
         }
-        let trusted =
-            |verified: &Arc<Verified>| bundle.issuers().iter().any(|issuer| issuer.name == verified.token.issuer);
-        if !open.evidence.as_ref().is_none_or(trusted) {
+        let counts = |verdict: &authn::Verdict| {
+            let trusted = bundle.issuers().iter().any(|issuer| issuer.name == verdict.token.issuer);
+            trusted && snapshot.tokens.still_counts(verdict, clock::wall(), clock::now())
+        };
+        if !open.evidence.as_ref().is_none_or(counts) {
             return false;
         }
         let Ok(identity) = agree(&login, open.evidence.as_deref(), snapshot) else { return false };
         matches!(policy::decide(bundle, &identity, open.request.clone()), Decision::Allow(_))
-    }
-
-    /// The record that stands before the request leaves.
-    fn record_allowed(&self, identity: &Identity, room: Option<&Room<'_>>, judging: &Judging) -> Result<(), Refusal> {
-        metrics::counter!(telemetry::REQUESTS, "outcome" => "allow", "reason" => ALLOWED).increment(1);
-        let limits = room.map(|room| [audit::Limit { id: room.limit, remaining: u64::from(room.remaining) }]);
-        let limits = limits.as_ref().map_or(&[][..], |limits| &limits[..]);
-        self.record(Outcome::Allow, ALLOWED, judging.rule.as_deref(), judging, identity, limits)
-            .map_err(Refusal::audit_unavailable)
-    }
-
-    /// Somebody's token in somebody else's tunnel: a record that a person must look at.
-    fn alarm(&self, evidence: Option<&Verified>, judging: &Judging) {
-        let Some(verified) = evidence else { return };
-        let other = match &verified.person {
-            Person::Named(subject) => subject.as_str(),
-            Person::Linked | Person::Machine | Person::Nobody => &verified.token.sub,
-        };
-        let login = &self.caller.login;
-        let alarm = audit::Event::Alarm(audit::Alarm {
-            alarm: "identity-conflict",
-            id: Some(judging.decision),
-            session: Some(login.tunnel().session),
-            user: login.subject().as_str(),
-            other,
-        });
-        if let Err(error) = self.proxy.audit.write(&alarm) {
-            tracing::error!(%error, "an alarm is lost");
-        }
-    }
-
-    /// The record of a request that goes no further.
-    pub(super) fn record_refusal(&self, refusal: &Refusal, judging: &Judging) {
-        metrics::counter!(telemetry::REQUESTS, "outcome" => "deny", "reason" => refusal.reason).increment(1);
-        let login = &self.caller.login;
-        tracing::debug!(
-            session = %login.tunnel().session,
-            decision = %judging.decision,
-            reason = refusal.reason,
-            status = refusal.status.as_u16(),
-            cause = refusal.cause.as_deref().or(refusal.detail.as_deref()),
-            "refused"
-        );
-        if refusal.is_recorded_elsewhere() {
-            return;
-        }
-        let rule = refusal.rule.as_deref().or(judging.rule.as_deref());
-        if let Err(error) = self.record(Outcome::Deny, refusal.reason, rule, judging, login, &[]) {
-            tracing::error!(%error, "the record of a refusal is lost");
-        }
-    }
-
-    fn record(
-        &self,
-        outcome: Outcome,
-        reason: &str,
-        rule: Option<&str>,
-        judging: &Judging,
-        identity: &Identity,
-        limits: &[audit::Limit<'_>],
-    ) -> Result<(), AuditUnavailable> {
-        let tunnel = identity.tunnel();
-        let query_names: Vec<&str> = judging.query.as_deref().map(names).unwrap_or_default();
-        let age = clock::wall().duration_since(tunnel.since).unwrap_or_default();
-        self.proxy.audit.write(&audit::Event::Decision(audit::Decision {
-            id: judging.decision,
-            bundle: judging.bundle.as_ref().map_or("", |bundle| bundle.id()),
-            api: judging.api.as_ref().map(|api| api.name.as_str()),
-            rule,
-            outcome,
-            reason,
-            near_miss: &[],
-            user: identity.subject().as_str(),
-            kind: identity.kind(),
-            groups_hash: None,
-            token: judging.token.as_deref().map(|token| audit::Token {
-                issuer: token.issuer.as_str(),
-                subject: &token.sub,
-                client: token.client_id.as_deref(),
-                id_hash: &token.id_hash,
-            }),
-            certificate: None,
-            session: tunnel.session,
-            source: tunnel.source,
-            method: tunnel.method,
-            age,
-            request: Some(audit::Request {
-                method: &judging.method,
-                host: &judging.host,
-                path: &judging.path,
-                query_names: &query_names,
-                bytes: None,
-            }),
-            limits,
-        }))
     }
 }
 
@@ -316,14 +177,6 @@ pub fn quota(limit: &policy::Limit) -> Result<Quota, BadQuota> {
     Quota::new(cells(limit.rate.count), limit.rate.per, cells(limit.burst))
 }
 
-/// The reason of every "allow".
-const ALLOWED: &str = "allowed";
-
-/// The names in a query: their values are the client's own.
-fn names(query: &str) -> Vec<&str> {
-    query.split('&').map(|pair| pair.split('=').next().unwrap_or_default()).filter(|name| !name.is_empty()).collect()
-}
-
 /// HTTP/2 has no framing to look at: what its library gives is read in the same terms.
 fn read_h2(request: &Request<Incoming>, port: u16) -> Result<CanonicalRequest, Malformed> {
     let uri = request.uri();
@@ -337,11 +190,9 @@ fn read_h2(request: &Request<Incoming>, port: u16) -> Result<CanonicalRequest, M
     CanonicalRequest::read(&raw, headers)
 }
 
-/// What an API calls opaque may pass; anything else that has two readings is refused.
-fn admit_oddities(request: &CanonicalRequest, api: Option<&Api>) -> Result<(), Refusal> {
-    let opaque = |handling: fn(&policy::HttpOptions) -> policy::Handling| {
-        api.is_some_and(|api| handling(&api.http) == policy::Handling::Opaque)
-    };
+/// What the APIs of a host call opaque may pass; anything else that has two readings is refused.
+fn admit_oddities(request: &CanonicalRequest, http: Option<&HttpOptions>) -> Result<(), Refusal> {
+    let opaque = |handling: fn(&HttpOptions) -> Handling| http.is_some_and(|http| handling(http) == Handling::Opaque);
     request
         .admit(
             opaque(|http| http.encoded_slash),
@@ -354,22 +205,20 @@ fn admit_oddities(request: &CanonicalRequest, api: Option<&Api>) -> Result<(), R
 /// The bearer token of a request, verified, where the API lets tokens count.
 async fn evidence(
     headers: &HeaderMap,
+    request: &CanonicalRequest,
     api: Option<&Api>,
     snapshot: &Snapshot,
-) -> Result<Option<Arc<Verified>>, Refusal> {
+) -> Result<Option<authn::Verdict>, Refusal> {
     if api.is_none_or(|api| api.bearer == Bearer::Pass) {
         return Ok(None);
     }
-    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
-    let bytes = value.as_bytes();
-    // Where the strict reader ends a scheme: what an upstream may take for a token is judged.
-    let scheme = bytes.split(|byte| matches!(byte, b' ' | b'\t' | b',')).next().unwrap_or_default();
-    if !scheme.eq_ignore_ascii_case(b"bearer") {
-        return Ok(None);
-    }
-    let token = std::str::from_utf8(&bytes[scheme.len()..])
-        .map_err(|_| Refusal::token("token-invalid", "The token is not text.".to_owned()))?
-        .trim_matches([' ', '\t']);
+    let Some(token) = headers.get(AUTHORIZATION).and_then(|value| request::bearer(value.as_bytes())) else {
+        // An upstream that reads it there would act on a token that nobody has judged.
+        let hidden = request.has_access_token().then(|| Refusal::malformed(&Malformed::TokenInQuery));
+        return hidden.map_or(Ok(None), Err);
+    };
+    let token =
+        std::str::from_utf8(token).map_err(|_| Refusal::token("token-invalid", "The token is not text.".to_owned()))?;
     let verified = snapshot.tokens.verify(token, clock::wall(), clock::now()).await;
     verified.map(Some).map_err(|refusal| Refusal::token(refusal.reason(), refusal.to_string()))
 }
@@ -388,56 +237,4 @@ fn agree(login: &Identity, verified: Option<&Verified>, snapshot: &Snapshot) -> 
 /// Upgrades change what the bytes mean after the judgement, so they are refused unless an API allows one.
 fn refuse_upgrade(request: &Request<Incoming>) -> Result<(), Refusal> {
     if request.headers().contains_key(UPGRADE) { Err(Refusal::upgrade()) } else { Ok(()) }
-}
-
-/// The requests of one connection that have a permit and are not over.
-#[derive(Default)]
-pub(super) struct Open {
-    numbers: AtomicU64,
-    requests: Mutex<HashMap<u64, OpenRequest>>,
-}
-
-/// What is needed to judge a request again.
-struct OpenRequest {
-    request: CanonicalRequest,
-    evidence: Option<Arc<Verified>>,
-    cut: Cut,
-}
-
-/// A request's place among the open ones, until it is dropped.
-pub(super) struct Place {
-    connection: Arc<Connection>,
-    number: u64,
-}
-
-impl Open {
-    fn requests(&self) -> MutexGuard<'_, HashMap<u64, OpenRequest>> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter(
-        &self,
-        connection: &Arc<Connection>,
-        request: CanonicalRequest,
-        evidence: Option<Arc<Verified>>,
-        cut: Cut,
-    ) -> Place {
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        self.requests().insert(number, OpenRequest { request, evidence, cut });
-        Place { connection: Arc::clone(connection), number }
-    }
-
-    fn cut_unless(&self, allowed: impl Fn(&OpenRequest) -> bool) {
-        for open in self.requests().values() {
-            if !allowed(open) {
-                open.cut.cut();
-            }
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.connection.open.requests().remove(&self.number);
-    }
 }

@@ -1,9 +1,8 @@
-//! A cleared request to its upstream, and the response back: streamed both ways, cut when a new judgement says no.
+//! A cleared request to its upstream, and the response back: streamed both ways.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
@@ -11,14 +10,16 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::Connection;
-use super::authorize::{Cleared, Judging, Place, RoomFields};
-use super::cut::Cut;
+use super::authorize::{Cleared, RoomFields};
+use super::challenges::strip_connection_logins;
+use super::exchange::Exchange;
 use super::headers::{self, Assertion, Scheme};
+use super::records::Judging;
 use super::reply::{RATE_LIMIT, RATE_LIMIT_POLICY, Refusal};
-use crate::audit::{self, Audit, DecisionId};
-use crate::identity::{Group, Identity, SessionId, StatedGroups};
+use crate::audit::DecisionId;
+use crate::identity::{Group, Identity, StatedGroups};
 use crate::policy::{Authorization, Permit};
-use crate::upstream::{RequestBody, ResponseBody, Sent};
+use crate::upstream::{BodyError, Download, RequestBody};
 use crate::{clock, telemetry};
 
 /// What a client reads: our own words, or the upstream's.
@@ -26,39 +27,13 @@ pub(super) enum Body {
     /// A short answer of ours.
     Text(Option<Bytes>),
     /// An upstream's response.
-    Relayed(Box<Relayed>),
+    Relayed(Relayed),
 }
 
-/// A response on its way down. When it is over, its `end` record is written, however it ended.
+/// A response on its way down.
 pub(super) struct Relayed {
-    body: ResponseBody,
-    cut: Cut,
-    end: End,
-    _place: Place,
-}
-
-/// The second audit record of a request.
-struct End {
-    audit: Arc<Audit>,
-    decision: DecisionId,
-    session: SessionId,
-    /// `None` when the client got no head.
-    status: Option<u16>,
-    bytes: u64,
-    sent: Sent,
-    started: Instant,
-    /// How long the upstream took to its response's head.
-    upstream: Option<Duration>,
-    complete: bool,
-}
-
-/// The response broke off.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum BodyError {
-    #[error("the request is no longer allowed")]
-    Cut,
-    #[error("upstream: {0}")]
-    Upstream(#[from] hyper::Error),
+    body: Download,
+    exchange: Arc<Exchange>,
 }
 
 impl Connection {
@@ -78,31 +53,20 @@ impl Connection {
         if api.upstream.authorization == Authorization::Strip {
             headers::strip_authorization(headers);
         }
-        self.assert_identity(headers, &permit, &identity, &judging.decision)?;
-        let body = RequestBody::new(body, target.max_body());
-        let mut end = End {
-            audit: Arc::clone(&self.proxy.audit),
-            decision: judging.decision,
-            session: identity.tunnel().session,
-            status: None,
-            bytes: 0,
-            sent: body.sent(),
-            started: judging.started,
-            upstream: None,
-            complete: false,
-        };
+        let body = RequestBody::new(body, target.max_body(), cut);
+        let exchange = Exchange::begin(self, judging, body.sent(), place);
+        self.assert_identity(headers, &permit, &identity, &judging.decision)
+            .map_err(|refusal| exchange.refused(refusal))?;
+        body.hold(exchange.clone());
         let sent_at = clock::now();
-        let response = match cut.guard(self.proxy.upstream.send(&target, permit, parts.headers, body)).await {
-            None => return Err(end.refused(Refusal::revoked())),
-            Some(Err(error)) => return Err(end.refused(Refusal::upstream(&error))),
-            Some(Ok(response)) => response,
-        };
+        let response = self.proxy.upstream.send(&target, permit, parts.headers, body).await;
+        let response = response.map_err(|error| exchange.refused(Refusal::upstream(&error)))?;
         let upstream = clock::now().saturating_duration_since(sent_at);
         metrics::histogram!(telemetry::UPSTREAM_SECONDS).record(upstream.as_secs_f64());
-        end.upstream = Some(upstream);
         let (mut parts, body) = response.into_parts();
-        end.status = Some(parts.status.as_u16());
+        exchange.answered(parts.status.as_u16(), Some(upstream));
         headers::strip_response(&mut parts.headers);
+        strip_connection_logins(&mut parts.headers);
         if let Some(RoomFields { policy, state }) = room {
             for (name, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, state)] {
                 if let Ok(value) = HeaderValue::try_from(value) {
@@ -110,9 +74,10 @@ impl Connection {
                 }
             }
         }
-        end.complete = body.is_end_stream();
-        let relayed = Relayed { body, cut, end, _place: place };
-        Ok(Response::from_parts(parts, Body::Relayed(Box::new(relayed))))
+        if body.is_end_stream() {
+            exchange.complete();
+        }
+        Ok(Response::from_parts(parts, Body::Relayed(Relayed { body, exchange })))
     }
 }
 
@@ -166,35 +131,6 @@ fn asserted(permit: &Permit) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> 
     permit.asserted_headers().map(header).collect()
 }
 
-impl End {
-    /// The request was allowed and still got an answer of ours.
-    fn refused(mut self, refusal: Refusal) -> Refusal {
-        self.status = Some(refusal.status.as_u16());
-        self.complete = true;
-        tracing::info!(decision = %self.decision, cause = refusal.cause.as_deref(), "no response from the upstream");
-        refusal.recorded()
-    }
-}
-
-impl Drop for End {
-    fn drop(&mut self) {
-        let now = clock::now();
-        let record = audit::Event::End(audit::End {
-            id: self.decision,
-            session: self.session,
-            status: self.status,
-            result: if self.complete { "complete" } else { "cut" },
-            bytes: self.bytes,
-            request_bytes: self.sent.bytes(),
-            took: now.saturating_duration_since(self.started),
-            upstream: self.upstream,
-        });
-        if let Err(error) = self.audit.write(&record) {
-            tracing::error!(%error, decision = %self.decision, "the record of an end is lost");
-        }
-    }
-}
-
 impl Body {
     pub(super) fn text(bytes: Bytes) -> Self {
         Self::Text(Some(bytes))
@@ -229,20 +165,13 @@ impl http_body::Body for Body {
 
 impl Relayed {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if self.cut.poll(cx) {
-            return Poll::Ready(Some(Err(BodyError::Cut)));
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            self.exchange.add(frame.data_ref().map_or(0, |data| data.len() as u64));
         }
-        Poll::Ready(match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-            None => {
-                self.end.complete = true;
-                None
-            }
-            Some(Err(error)) => Some(Err(error.into())),
-            Some(Ok(frame)) => {
-                self.end.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                self.end.complete = self.body.is_end_stream();
-                Some(Ok(frame))
-            }
-        })
+        if !matches!(frame, Some(Err(_))) && self.body.is_end_stream() {
+            self.exchange.complete();
+        }
+        Poll::Ready(frame)
     }
 }

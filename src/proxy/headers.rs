@@ -46,7 +46,7 @@ const HOP_BY_HOP: [&str; 11] = [
 
 /// Names that upstreams take for the word of a proxy: exactly these. `-method` is `_method` folded; `proxy` becomes the
 /// environment variable HTTP_PROXY of CGI programs; `client-cert` is RFC 9440.
-const RESERVED_NAMES: [&str; 16] = [
+const RESERVED_NAMES: [&str; 17] = [
     "forwarded",
     "x-forwarded",
     "x-real-ip",
@@ -62,11 +62,12 @@ const RESERVED_NAMES: [&str; 16] = [
     "client-cert",
     "client-cert-chain",
     "x-client-cert",
+    "x-anonymous-consumer",
     "proxy",
 ];
 
 /// And these, with whatever follows.
-const RESERVED_PREFIXES: [&str; 14] = [
+const RESERVED_PREFIXES: [&str; 17] = [
     "wicketgate-",
     "x-forwarded-",
     "x-original-",
@@ -81,6 +82,9 @@ const RESERVED_PREFIXES: [&str; 14] = [
     "x-ssl-",
     "ssl-client-",
     "x-wicketgate-",
+    "x-consumer-",
+    "x-credential-",
+    "x-webauth-",
 ];
 
 /// A header that would be too long to be read by an upstream.

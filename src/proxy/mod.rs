@@ -5,10 +5,14 @@
 //! stream, by ownership.
 
 mod authorize;
-mod cut;
+mod caller;
+mod challenges;
+mod exchange;
 mod forward;
 pub mod framing;
 pub mod headers;
+mod open;
+mod records;
 mod reply;
 mod strict;
 mod tasks;
@@ -16,8 +20,7 @@ pub mod tls;
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::UPGRADE;
@@ -28,19 +31,20 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::audit::{Audit, DecisionIds};
 use crate::clock;
-use crate::identity::Identity;
-use crate::limits::{Limits, PreLimit};
+use crate::limits::Limits;
 use crate::shutdown::Watch;
 use crate::snapshot::Snapshots;
 use crate::telemetry;
 use crate::upstream::Upstream;
-use authorize::Open;
 pub use authorize::quota;
+pub use caller::{Caller, Summed};
 use forward::Body;
+use open::Open;
+use records::Judging;
 use strict::{Strict, Verdicts};
 use tasks::Tasks;
 pub use tls::server_config;
@@ -68,44 +72,6 @@ pub struct Proxy {
     pub(super) decisions: Arc<DecisionIds>,
     pub(super) drain: Watch,
     pub(super) upstream: Upstream,
-}
-
-/// Whose streams these are: one session's login, and what its requests share.
-pub struct Caller {
-    /// What the login proved.
-    pub login: Identity,
-    prelimit: Mutex<PreLimit>,
-    requests: Arc<AtomicU64>,
-    pre_limited: AtomicU64,
-    /// Told when the pre-limit refuses.
-    refused: Notify,
-}
-
-impl Caller {
-    /// The caller of a session; `requests` counts them for whoever lists sessions.
-    pub fn new(login: Identity, prelimit: PreLimit, requests: Arc<AtomicU64>) -> Self {
-        Self { login, prelimit: Mutex::new(prelimit), requests, pre_limited: AtomicU64::new(0), refused: Notify::new() }
-    }
-
-    /// Waits until the pre-limit refuses a request.
-    pub async fn pre_limited(&self) {
-        self.refused.notified().await;
-    }
-
-    /// How many requests the pre-limit refused since this was last asked: for the summed audit record.
-    pub fn take_pre_limited(&self) -> u64 {
-        self.pre_limited.swap(0, Ordering::Relaxed)
-    }
-
-    fn admit(&self) -> bool {
-        let room = self.prelimit.lock().unwrap_or_else(PoisonError::into_inner).take(clock::now());
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        if !room {
-            self.pre_limited.fetch_add(1, Ordering::Relaxed);
-            self.refused.notify_one();
-        }
-        room
-    }
 }
 
 /// Where a stream was dialled to.
@@ -233,13 +199,15 @@ impl Connection {
         this.supervise(serving).await
     }
 
-    /// Runs the connection; at each new snapshot its open requests are judged again, and when the server drains the open
-    /// requests are its last.
+    /// Runs the connection. Its open requests are judged again at each new snapshot and whenever one of them wants it;
+    /// when one that was cut does not leave, the connection ends. When the server drains, the open requests are its
+    /// last.
     async fn supervise<C>(self: &Arc<Self>, serving: C) -> Result<(), Error>
     where
         C: GracefulConnection<Error = hyper::Error>,
     {
         let tasks = self.tasks.owner();
+        let _last = self.open.last_cut();
         let mut serving = std::pin::pin!(serving);
         let mut generations: watch::Receiver<u64> = self.proxy.snapshots.generations();
         generations.mark_unchanged();
@@ -248,7 +216,8 @@ impl Connection {
         loop {
             tokio::select! {
                 served = serving.as_mut() => break served?,
-                Ok(()) = generations.changed() => self.rejudge(),
+                Ok(()) = generations.changed() => if !self.rejudge() { return Ok(()) },
+                () = self.open.due() => if !self.rejudge() { return Ok(()) },
                 () = drain.draining(), if !draining => {
                     draining = true;
                     serving.as_mut().graceful_shutdown();
@@ -264,7 +233,7 @@ impl Connection {
         let http1 = request.version() < Version::HTTP_2;
         let verdict = self.verdicts.as_ref().map(Verdicts::next);
         let upgrade = request.headers().contains_key(UPGRADE);
-        let mut judging = authorize::Judging::begin(self.proxy.decisions.next(clock::wall()));
+        let mut judging = Judging::begin(self.proxy.decisions.next(clock::wall()));
         let authorized = self.authorize(&request, verdict, &mut judging).await;
         metrics::histogram!(telemetry::DECISION_SECONDS).record(judging.elapsed());
         let answer = match authorized {
@@ -279,7 +248,7 @@ impl Connection {
     }
 
     /// The answer to a request that goes no further, recorded.
-    fn refuse(&self, refusal: &reply::Refusal, judging: authorize::Judging, http1: bool) -> Response<Body> {
+    fn refuse(&self, refusal: &reply::Refusal, judging: Judging, http1: bool) -> Response<Body> {
         self.record_refusal(refusal, &judging);
         let mut response = refusal.response(&judging.decision).map(Body::text);
         if http1 && let Some((name, value)) = refusal.close_header() {

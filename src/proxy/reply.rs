@@ -15,6 +15,7 @@ use crate::policy::{Denial, Reason};
 use crate::request::Malformed;
 use crate::upstream;
 
+use super::caller::Full;
 use super::framing;
 
 /// A request that goes no further.
@@ -120,6 +121,15 @@ impl Refusal {
         reply
     }
 
+    /// The request was allowed, and is no longer.
+    pub(super) fn cut() -> Self {
+        let mut reply = Self::new(StatusCode::UNAUTHORIZED, "session-revoked")
+            .detail("While it was under way, this request ceased to be allowed.")
+            .bearer_challenge("error=\"invalid_token\"");
+        reply.close = true;
+        reply
+    }
+
     /// The token does not count.
     pub(super) fn token(reason: &'static str, detail: String) -> Self {
         let challenge = format!("error=\"invalid_token\", error_description=\"{}\"", detail.replace(['"', '\\'], "'"));
@@ -163,10 +173,12 @@ impl Refusal {
             .cause(cause)
     }
 
-    /// More requests of one session than its pre-limit allows.
-    pub(super) fn pre_limited() -> Self {
-        let mut reply = Self::new(StatusCode::TOO_MANY_REQUESTS, "limited")
-            .detail("This tunnel sends more requests than [tunnel] max_requests allows.");
+    /// More requests of one session than it may send.
+    pub(super) fn pre_limited(full: Full) -> Self {
+        let mut reply = Self::new(StatusCode::TOO_MANY_REQUESTS, "limited").detail(match full {
+            Full::Rate => "This tunnel sends more requests than [tunnel] max_requests allows.",
+            Full::InFlight => "This tunnel has too many requests that are not over.",
+        });
         reply.headers.push((RETRY_AFTER, HeaderValue::from_static("1")));
         reply.recorded()
     }
@@ -193,6 +205,9 @@ impl Refusal {
             ),
             upstream::Error::RequestBody { source: upstream::BodyError::Slow { .. }, .. } => {
                 (StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The request's body came too slowly.".to_owned())
+            }
+            upstream::Error::RequestBody { source: upstream::BodyError::Cut, .. } | upstream::Error::Cut { .. } => {
+                return Self::cut();
             }
             upstream::Error::RequestBody { source: upstream::BodyError::Broken(_), .. } => {
                 (StatusCode::BAD_REQUEST, "framing", "The request's body broke off.".to_owned())

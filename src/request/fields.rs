@@ -242,15 +242,44 @@ fn read_length(digits: &[u8]) -> Option<u64> {
     })
 }
 
-/// What follows the scheme when it is one that carries an access token (RFC 6750, RFC 9449).
+/// The scheme of Authorization and its credentials (RFC 9110 section 11.6.2): a token, and nothing or spaces after it.
+/// Readers disagree about where any other byte ends the scheme, so each could see other credentials.
+fn credentials(value: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = value.iter().position(|&byte| !is_token(&[byte])).unwrap_or(value.len());
+    let (scheme, rest) = value.split_at(end);
+    let one_reading = !scheme.is_empty() && matches!(rest.first(), None | Some(b' ')) && value.is_ascii();
+    one_reading.then(|| (scheme, trim_spaces(rest)))
+}
+
+fn trim_spaces(value: &[u8]) -> &[u8] {
+    let begin = value.iter().position(|&byte| byte != b' ').unwrap_or(value.len());
+    let end = value.iter().rposition(|&byte| byte != b' ').map_or(begin, |last| last + 1);
+    &value[begin..end]
+}
+
+/// The bearer token in a value of Authorization (RFC 6750 section 2.1).
+pub fn bearer(authorization: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = credentials(authorization)?;
+    scheme.eq_ignore_ascii_case(b"bearer").then_some(token)
+}
+
+/// The credentials when they are an access token (RFC 6750, RFC 9449).
 fn token(authorization: &[u8]) -> Option<&[u8]> {
-    let end = authorization.iter().position(|byte| matches!(byte, b' ' | b'\t' | b',')).unwrap_or(authorization.len());
-    let (scheme, rest) = authorization.split_at(end);
-    (scheme.eq_ignore_ascii_case(b"bearer") || scheme.eq_ignore_ascii_case(b"dpop")).then(|| rest.trim_ascii())
+    let (scheme, token) = credentials(authorization)?;
+    (scheme.eq_ignore_ascii_case(b"bearer") || scheme.eq_ignore_ascii_case(b"dpop")).then_some(token)
+}
+
+/// Whether a scheme logs in the connection that carries it, not the request (RFC 4559 section 6).
+pub fn logs_in_connection(scheme: &[u8]) -> bool {
+    [&b"ntlm"[..], b"negotiate"].iter().any(|bound| scheme.eq_ignore_ascii_case(bound))
 }
 
 /// A token has neither comma nor white space; what has is two tokens, or two credentials.
 fn check_authorization(value: &[u8]) -> Result<(), Malformed> {
+    let (scheme, _) = credentials(value).ok_or(Malformed::Credentials)?;
+    if logs_in_connection(scheme) {
+        return Err(Malformed::ConnectionLogin);
+    }
     match token(value) {
         Some(token) if token.iter().any(|byte| matches!(byte, b',' | b' ' | b'\t')) => Err(Malformed::TwoTokens),
         Some(_) | None => Ok(()),

@@ -83,6 +83,15 @@ pub enum Malformed {
     /// More than one token would have to agree.
     #[error("more than one access token")]
     TwoTokens,
+    /// RFC 6750 section 2.3: where tokens are judged, they come in the header that is judged.
+    #[error("an access token in the query; it belongs into the header Authorization")]
+    TokenInQuery,
+    /// RFC 9110 section 11.4.
+    #[error("Authorization is not a scheme, a space and credentials in ASCII")]
+    Credentials,
+    /// The requests of many persons share the connections to an API.
+    #[error("NTLM and Negotiate log in a whole connection, and connections to this API are shared")]
+    ConnectionLogin,
     /// A quoted value that does not end in its own pair: parsers that know quotes read another cookie.
     #[error("unbalanced quote in a cookie")]
     CookieQuote,
@@ -133,6 +142,9 @@ impl Malformed {
             | Self::FieldRepeated { .. }
             | Self::ConnectionSpecific { .. }
             | Self::TwoTokens
+            | Self::TokenInQuery
+            | Self::Credentials
+            | Self::ConnectionLogin
             | Self::CookieQuote
             | Self::Upgrade
             | Self::TooManyFields { .. }
@@ -170,6 +182,9 @@ impl Malformed {
             | Self::FieldRepeated { .. }
             | Self::ConnectionSpecific { .. }
             | Self::TwoTokens
+            | Self::TokenInQuery
+            | Self::Credentials
+            | Self::ConnectionLogin
             | Self::CookieQuote
             | Self::Upgrade
             | Self::ContentLength

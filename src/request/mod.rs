@@ -22,7 +22,7 @@ mod target;
 mod tests;
 
 pub use chars::is_token;
-pub use fields::{Body, Fields, Protocol};
+pub use fields::{Body, Fields, Protocol, bearer, logs_in_connection};
 pub use malformed::Malformed;
 pub use target::{Oddities, canonical_path, segments_equal};
 
@@ -164,6 +164,11 @@ impl CanonicalRequest {
     /// The query without its `?`: as sent, less what the module says is taken out.
     pub fn query(&self) -> Option<&str> {
         self.query.as_deref()
+    }
+
+    /// Whether the query carries an access token (RFC 6750 section 2.3).
+    pub fn has_access_token(&self) -> bool {
+        self.query().is_some_and(target::has_access_token)
     }
 
     /// What of the path is legal only where the API says that it is opaque.

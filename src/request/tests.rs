@@ -308,6 +308,33 @@ fn nt_19_credentials_stand_once() {
 }
 
 #[test]
+fn credentials_have_a_scheme_that_all_readers_end_alike() {
+    for value in
+        ["Bearer\tx", "Bearer,x", "Bearer=x", "Bearer\u{e9} x", "Bearer \u{e9}", "", "=", ",Bearer x", "\"Bearer\" x"]
+    {
+        let lines = [("authorization", value)];
+        assert_eq!(read_with(b"/", &lines), Err(Malformed::Credentials), "{value:?}");
+        assert_eq!(read_http2(Some(b"/"), Some(HOST), &lines), Err(Malformed::Credentials), "{value:?}");
+        assert_eq!(bearer(value.as_bytes()), None, "{value:?}");
+    }
+    for value in ["Bearer \tx", "Bearer x\t", "DPoP \tx"] {
+        assert_eq!(read_with(b"/", &[("authorization", value)]), Err(Malformed::TwoTokens), "{value:?}");
+    }
+    for (value, token) in [("Bearer x", "x"), ("bEARER   x ", "x"), ("Bearer", ""), ("Bearer ", "")] {
+        assert!(read_with(b"/", &[("authorization", value)]).is_ok(), "{value:?}");
+        assert_eq!(bearer(value.as_bytes()), Some(token.as_bytes()), "{value:?}");
+    }
+    assert_eq!((bearer(b"Basic x"), bearer(b"DPoP x"), bearer(b"Bearers x")), (None, None, None));
+}
+
+#[test]
+fn credentials_that_log_in_a_connection_are_refused() {
+    for value in ["NTLM TlRMTVNTUAAB", "ntlm", "Negotiate YII=", "NEGOTIATE x"] {
+        assert_eq!(read_with(b"/", &[("authorization", value)]), Err(Malformed::ConnectionLogin), "{value:?}");
+    }
+}
+
+#[test]
 fn nt_20_a_body_is_framed_in_one_way() {
     let lines = |more: &[(&str, &str)]| read_with(b"/", more).map(drop);
     assert_eq!(lines(&[("content-length", "5"), ("transfer-encoding", "chunked")]), Err(Malformed::TwoFramings));

@@ -16,6 +16,7 @@ use crate::limits::{PreLimit, Quota};
 use crate::listener::{Ceiling, establish};
 use crate::netstack::{Host, Visible};
 use crate::policy::{self, Evidence};
+use crate::proxy::Summed;
 use crate::snapshot::Snapshots;
 use crate::tunnel::driver::{Driver, Ended};
 use crate::tunnel::registry::{Registry, Session};
@@ -188,16 +189,12 @@ impl Shared {
         }
     }
 
-    /// The sum of what the pre-limit refused.
-    pub(super) fn pre_limited(&self, session: &Session, requests: u64) {
-        if requests > 0 {
-            metrics::counter!(telemetry::LIMITED, "limit" => "tunnel").increment(requests);
-            self.record(&audit::Event::PreLimited(audit::PreLimited {
-                session: session.id(),
-                user: session.login().subject().as_str(),
-                limit: "max_requests",
-                count: requests,
-            }));
+    /// The sums of what a session was refused without a record for each.
+    pub(super) fn pre_limited(&self, session: &Session, summed: Summed) {
+        metrics::counter!(telemetry::LIMITED, "limit" => "tunnel").increment(summed.over_rate + summed.over_flight);
+        for (limit, count) in summed.by_limit() {
+            let user = session.login().subject().as_str();
+            self.record(&audit::Event::PreLimited(audit::PreLimited { session: session.id(), user, limit, count }));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Dials an upstream: resolve, check the address, connect, TLS; all within one deadline.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -85,6 +85,10 @@ async fn dial(target: &Target, host: &str, port: u16) -> Result<TcpStream, Conne
             continue;
         }
         match TcpStream::connect(address).await {
+            // A listener on all addresses is found on any of this machine's, and no list has them all.
+            Ok(tcp) if is_ourselves(tcp.local_addr()?, tcp.peer_addr()?, target.own_listeners()) => {
+                last = ConnectError::Refused(address, "our own listener");
+            }
             Ok(tcp) => {
                 tcp.set_nodelay(true)?;
                 return Ok(tcp);
@@ -108,6 +112,9 @@ fn refused(address: SocketAddr, own_listeners: &[SocketAddr]) -> Option<&'static
     if link_local {
         return Some("link-local, where metadata services live");
     }
+    if METADATA_V4.iter().any(|metadata| ip == *metadata) {
+        return Some("a metadata service");
+    }
     if ip.is_unspecified() || ip.is_multicast() {
         return Some("no host");
     }
@@ -117,6 +124,17 @@ fn refused(address: SocketAddr, own_listeners: &[SocketAddr]) -> Option<&'static
     };
     own_listeners.iter().any(own).then_some("our own listener")
 }
+
+/// Whether a connection ended at this machine, at a port where we listen.
+fn is_ourselves(local: SocketAddr, peer: SocketAddr, own_listeners: &[SocketAddr]) -> bool {
+    let own = |listener: &SocketAddr| {
+        listener.port() == peer.port() && (listener.ip().is_unspecified() || listener.ip() == peer.ip())
+    };
+    local.ip() == peer.ip() && own_listeners.iter().any(own)
+}
+
+/// Metadata services of clouds that are not at a link-local address.
+const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16)];
 
 /// The metadata service of a large cloud over IPv6.
 const METADATA_V6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
@@ -184,11 +202,27 @@ mod tests {
             "127.0.0.1:443",
             "[::ffff:127.0.0.1]:9901",
             "224.0.0.1:80",
+            "100.100.100.200:80",
+            "168.63.129.16:32526",
         ] {
             assert!(refused(address), "{address}");
         }
         for address in ["127.0.0.1:8080", "10.0.0.1:443", "[::1]:8080", "192.0.2.1:9901"] {
             assert!(!refused(address), "{address}");
         }
+    }
+
+    #[test]
+    fn nt_50_a_listener_on_all_addresses_is_known_by_any_of_them() {
+        let own = ["0.0.0.0:443".parse().expect("an address"), "192.0.2.7:9901".parse().expect("an address")];
+        let ourselves = |local: &str, peer: &str| {
+            is_ourselves(local.parse().expect("an address"), peer.parse().expect("an address"), &own)
+        };
+        assert!(ourselves("192.0.2.7:50000", "192.0.2.7:443"));
+        assert!(ourselves("[2001:db8::7]:50000", "[2001:db8::7]:443"));
+        assert!(ourselves("192.0.2.7:50000", "192.0.2.7:9901"));
+        assert!(!ourselves("192.0.2.7:50000", "192.0.2.8:443"), "another machine");
+        assert!(!ourselves("192.0.2.7:50000", "192.0.2.7:8080"), "another server on this machine");
+        assert!(!ourselves("10.0.0.7:50000", "10.0.0.7:9901"), "another server on this port");
     }
 }

@@ -3,26 +3,26 @@
 //! The only door is [`Upstream::send`], and it takes a [`Permit`]: the method, the host and the path that are sent are
 //! the permit's. Connections are pooled per shard and per target, and never shared between targets.
 
+mod body;
 mod connect;
+mod cut;
 mod target;
 
 use std::collections::{HashMap, HashSet};
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Uri};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::Body as _;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::policy::Permit;
+pub use body::{BodyError, Download, RequestBody, Sent};
+use body::{Progress, Received};
 use connect::Connector;
+pub use cut::{Cut, Held};
 pub use target::{Authorities, ClientCertificate, Target, TargetError};
 
 /// How long an idle connection is kept: below the usual keep-alive time of servers, so that we close first.
@@ -62,6 +62,12 @@ pub enum Error {
         /// What was wrong with it.
         source: BodyError,
     },
+    /// The exchange was cut before the response's head.
+    #[error("{target}: the request is no longer allowed")]
+    Cut {
+        /// The API's name.
+        target: String,
+    },
     /// The connection could not be made.
     #[error("{target}: connect: {reason}")]
     Connect {
@@ -78,28 +84,6 @@ pub enum Error {
         /// The whole chain of causes.
         reason: String,
     },
-}
-
-/// Why a request's body could not be sent whole.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BodyError {
-    /// Longer than the API's `max_body`.
-    #[error("longer than {limit} bytes")]
-    TooLarge {
-        /// The limit in bytes.
-        limit: u64,
-    },
-    /// Fewer than `minimum` bytes came within the API's timeout.
-    #[error("less than {minimum} bytes within {within:?}")]
-    Slow {
-        /// What must come.
-        minimum: u64,
-        /// In this time.
-        within: Duration,
-    },
-    /// The client broke off, or its framing is wrong.
-    #[error("broke off: {0}")]
-    Broken(String),
 }
 
 /// The connections of one shard to all upstreams.
@@ -123,24 +107,37 @@ impl Upstream {
         permit: Permit,
         headers: HeaderMap,
         body: RequestBody,
-    ) -> Result<Response<ResponseBody>, Error> {
+    ) -> Result<Response<Download>, Error> {
+        let cut = body.cut().clone();
+        // A body that the upstream does not take would stay with its connection for as long as that lives.
+        self.exchange(target, &permit, headers, body).await.inspect_err(|_| cut.cut())
+    }
+
+    async fn exchange(
+        &self,
+        target: &Arc<Target>,
+        permit: &Permit,
+        headers: HeaderMap,
+        body: RequestBody,
+    ) -> Result<Response<Download>, Error> {
         let name = || target.name().to_owned();
-        if body.size_hint().lower() > body.limit {
-            let source = BodyError::TooLarge { limit: body.limit };
+        if body.size_hint().lower() > body.limit() {
+            let source = BodyError::TooLarge { limit: body.limit() };
             return Err(Error::RequestBody { target: name(), source });
         }
         let place = target.enter().ok_or_else(|| Error::Busy { target: name(), limit: target.in_flight_limit() })?;
-        let progress = Arc::clone(&body.progress);
+        let (cut, progress) = (body.cut().clone(), Arc::clone(body.progress()));
         let request =
-            request(target, &permit, headers, body).map_err(|reason| Error::Broken { target: name(), reason })?;
+            request(target, permit, headers, body).map_err(|reason| Error::Broken { target: name(), reason })?;
         let response = self.client(target).request(request);
-        match patient(response, &progress, target).await? {
+        let head = cut.guard(patient(response, &progress, target)).await;
+        match head.ok_or_else(|| Error::Cut { target: name() })?? {
             // No upgrade goes up, so none can come down: what follows would be read by rules that nobody has checked.
             Ok(response) if response.status().is_informational() => {
                 let reason = format!("an answer of status {} that nobody asked for", response.status().as_u16());
                 Err(Error::Broken { target: name(), reason })
             }
-            Ok(response) => Ok(response.map(|incoming| ResponseBody { incoming, _place: place })),
+            Ok(response) => Ok(response.map(|incoming| cut.receive(Received::new(incoming, place)))),
             Err(error) => Err(failure(name(), &error)),
         }
     }
@@ -228,121 +225,4 @@ fn failure(target: String, error: &hyper_util::client::legacy::Error) -> Error {
     }
     let reason = reasons.join(": ");
     if error.is_connect() { Error::Connect { target, reason } } else { Error::Broken { target, reason } }
-}
-
-/// How far a client's body has come.
-#[derive(Debug, Default)]
-struct Progress {
-    sent: AtomicU64,
-    finished: AtomicBool,
-    /// The client is waited for; else the upstream takes no more.
-    hungry: AtomicBool,
-}
-
-impl Progress {
-    fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
-    }
-
-    fn is_finished(&self) -> bool {
-        self.finished.load(Ordering::Relaxed)
-    }
-
-    fn is_hungry(&self) -> bool {
-        self.hungry.load(Ordering::Relaxed)
-    }
-}
-
-/// A client's body on its way up: counted, and cut at the API's `max_body`.
-pub struct RequestBody {
-    incoming: Incoming,
-    limit: u64,
-    progress: Arc<Progress>,
-}
-
-impl RequestBody {
-    /// A body that may have at most `limit` bytes.
-    pub fn new(incoming: Incoming, limit: u64) -> Self {
-        let finished = AtomicBool::new(incoming.is_end_stream());
-        Self { incoming, limit, progress: Arc::new(Progress { finished, ..Progress::default() }) }
-    }
-
-    /// Tells how much of it went up, when it is gone itself.
-    pub fn sent(&self) -> Sent {
-        Sent(Arc::clone(&self.progress))
-    }
-}
-
-/// How much of a request's body went up.
-#[derive(Clone, Debug)]
-pub struct Sent(Arc<Progress>);
-
-impl Sent {
-    /// In bytes.
-    pub fn bytes(&self) -> u64 {
-        self.0.sent()
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        loop {
-            let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-            self.progress.hungry.store(polled.is_pending(), Ordering::Relaxed);
-            let frame = match std::task::ready!(polled) {
-                None => {
-                    self.progress.finished.store(true, Ordering::Relaxed);
-                    return Poll::Ready(None);
-                }
-                Some(Err(error)) => return Poll::Ready(Some(Err(BodyError::Broken(error.to_string())))),
-                Some(Ok(frame)) => frame,
-            };
-            // Trailers are dropped: nothing that comes after the judgement may say more than what was judged.
-            let Ok(data) = frame.into_data() else { continue };
-            let len = data.len() as u64;
-            let sent = self.progress.sent.fetch_add(len, Ordering::Relaxed) + len;
-            if self.incoming.is_end_stream() {
-                self.progress.finished.store(true, Ordering::Relaxed);
-            }
-            return Poll::Ready(Some(if sent <= self.limit {
-                Ok(Frame::data(data))
-            } else {
-                Err(BodyError::TooLarge { limit: self.limit })
-            }));
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
-}
-
-/// An upstream's body on its way down. While it lives, its request counts as in flight.
-pub struct ResponseBody {
-    incoming: Incoming,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.incoming).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
 }

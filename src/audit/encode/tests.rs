@@ -41,6 +41,7 @@ fn decision<'a>() -> Decision<'a> {
             method: "DELETE",
             host: "orders.api.corp.example",
             path: "/v1/orders/42",
+            path_hash: None,
             query_names: &["force"],
             bytes: Some(0),
         }),
@@ -190,7 +191,8 @@ fn a_monstrous_request_still_fits_in_a_line() {
     // Control characters grow sixfold when they are escaped.
     let monster = "\u{1}".repeat(100_000);
     let many = vec![monster.as_str(); 500];
-    let request = Request { method: &monster, host: &monster, path: &monster, query_names: &many, bytes: None };
+    let request =
+        Request { method: &monster, host: &monster, path: &monster, path_hash: None, query_names: &many, bytes: None };
     let limits = vec![Limit { id: &monster, remaining: u64::MAX }; 500];
     let event = Event::Decision(Decision {
         near_miss: &many,
@@ -224,7 +226,7 @@ proptest! {
         user: Vec<u8>, method: String, host: String, path: String, names: Vec<String>,
     ) {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let request = Request { method: &method, host: &host, path: &path, query_names: &names, bytes: None };
+        let request = Request { method: &method, host: &host, path: &path, path_hash: None, query_names: &names, bytes: None };
         let text = line(&Event::Decision(Decision { request: Some(request), ..decision() }));
         prop_assert!(text.len() <= MAX_LINE && text.matches('\n').count() == 1);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();

@@ -202,6 +202,11 @@ impl Keyring {
         self.keys.is_empty()
     }
 
+    /// Whether this key is among them.
+    pub(super) fn has(&self, key: &Key) -> bool {
+        self.keys.iter().any(|own| **own == *key)
+    }
+
     /// The one key for this header.
     pub(super) fn find(&self, kid: Option<&str>, alg: Alg, issuer: &str) -> Result<&Arc<Key>, TokenRefusal> {
         let named = |key: &&Arc<Key>| kid.is_none_or(|kid| key.id.as_deref() == Some(kid));

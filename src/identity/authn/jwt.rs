@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use super::agree::{self, Conflict};
 use super::claims::{self, Claims};
 use super::issuer::IssuerConfig;
-use super::jwk::{Alg, Keyring, MAX_KID};
+use super::jwk::{Alg, Key, Keyring, MAX_KID};
 use super::local::Users;
 use super::refusal::TokenRefusal;
 use super::{hex, json};
@@ -126,6 +126,8 @@ pub struct Verified {
     pub person: Person,
     /// How many groups it stated that its issuer may not state.
     pub ignored_groups: usize,
+    /// What its signature was made with.
+    pub(super) key: Arc<Key>,
     pub(super) counts_from: SystemTime,
     pub(super) counts_until: SystemTime,
 }
@@ -189,6 +191,7 @@ impl<'a> Verifier<'a> {
             person: claims::person(&token.claims, sub, &config.person),
             token: Arc::new(facts),
             ignored_groups,
+            key: Arc::clone(key),
             counts_from: times.counts_from,
             counts_until: times.counts_until,
         })

@@ -40,6 +40,7 @@ pub use local::{Account, EditError, Link, UserFile, Users};
 pub use login::{Proven, Refusal, login};
 pub use refusal::TokenRefusal;
 pub use tokens::Tokens;
+pub use verdicts::Verdict;
 
 #[cfg(doc)]
 use super::Identity;

@@ -8,7 +8,7 @@ use aws_lc_rs::digest;
 use tokio::task::JoinSet;
 
 use super::issuer::IssuerConfig;
-use super::jwks::KeyStore;
+use super::jwks::{KeyStore, Published};
 use super::jwt::{MAX_TOKEN, Unverified, Verified, Verifier};
 use super::refusal::TokenRefusal;
 use super::verdicts::{TokenHash, Verdict, Verdicts};
@@ -81,13 +81,13 @@ impl Tokens {
     /// Judges a token: from memory, or with the keys at hand, or after a wait for new keys.
     ///
     /// Can be dropped at any time.
-    pub async fn verify(&self, raw: &str, wall: SystemTime, now: Instant) -> Result<Arc<Verified>, TokenRefusal> {
+    pub async fn verify(&self, raw: &str, wall: SystemTime, now: Instant) -> Result<Verdict, TokenRefusal> {
         if raw.len() > MAX_TOKEN {
             return Err(TokenRefusal::TooLong { got: raw.len(), limit: MAX_TOKEN });
         }
         let hash = hash(raw);
-        if let Some(verified) = self.known(&hash, wall, now) {
-            return Ok(verified);
+        if let Some(verdict) = self.known(&hash, wall, now) {
+            return Ok(verdict);
         }
         let token = Unverified::parse(raw)?;
         let iss = token.issuer()?;
@@ -107,21 +107,29 @@ impl Tokens {
             let issuer = issuer.config.name.to_string();
             metrics::counter!(telemetry::TOKEN_GROUPS_IGNORED, "issuer" => issuer).increment(ignored);
         }
-        let verified = Arc::new(verified);
-        let verdict = Verdict { issuer: issuer.serial, epoch, verified: Arc::clone(&verified) };
-        self.verdicts.insert(hash, verdict, wall);
-        Ok(verified)
+        let verdict = Verdict { issuer: issuer.serial, epoch, verified: Arc::new(verified) };
+        self.verdicts.insert(hash, verdict.clone(), wall);
+        Ok(verdict)
+    }
+
+    /// Whether a token that was verified before would be again: its time is not over, its issuer is configured as it
+    /// was, and its key is still in a set that counts.
+    pub fn still_counts(&self, verdict: &Verdict, wall: SystemTime, now: Instant) -> bool {
+        let keys = self.keys_of(verdict, now);
+        let same_key = keys.is_some_and(|keys| keys.epoch == verdict.epoch || keys.ring.has(&verdict.verified.key));
+        same_key && verdict.counts_at(wall)
+    }
+
+    fn keys_of(&self, verdict: &Verdict, now: Instant) -> Option<Arc<Published>> {
+        self.issuers.iter().find(|issuer| issuer.serial == verdict.issuer)?.keys.usable(now)
     }
 
     /// What was verified before with this configuration and these keys, and still counts.
-    fn known(&self, hash: &TokenHash, wall: SystemTime, now: Instant) -> Option<Arc<Verified>> {
+    fn known(&self, hash: &TokenHash, wall: SystemTime, now: Instant) -> Option<Verdict> {
         let verdict = self.verdicts.find(hash)?;
-        let issuer = self.issuers.iter().find(|issuer| issuer.serial == verdict.issuer);
-        let same_keys =
-            issuer.and_then(|issuer| issuer.keys.usable(now)).is_some_and(|keys| keys.epoch == verdict.epoch);
-        let verified = verdict.verified;
-        if same_keys && verified.counts_from <= wall && wall < verified.counts_until {
-            return Some(verified);
+        let same_keys = self.keys_of(&verdict, now).is_some_and(|keys| keys.epoch == verdict.epoch);
+        if same_keys && verdict.counts_at(wall) {
+            return Some(verdict);
         }
         self.verdicts.remove(hash);
         None
@@ -182,7 +190,7 @@ mod tests {
         }
 
         async fn verify_at(&self, raw: &str, wall: u64) -> Result<Arc<Verified>, TokenRefusal> {
-            self.tokens.verify(raw, at(wall), self.now).await
+            self.tokens.verify(raw, at(wall), self.now).await.map(|verdict| verdict.verified)
         }
     }
 
@@ -273,6 +281,40 @@ mod tests {
             assert_eq!(refused, Err(TokenRefusal::AlgorithmOfAnotherKey));
             assert_eq!(bench.server.count("/jwks"), before);
             assert!(!bench.tokens.issuers[0].keys.run_is_wanted());
+        });
+    }
+
+    #[test]
+    fn a_verdict_counts_as_long_as_its_token_its_key_and_its_issuer_do() {
+        runtime(async {
+            let mut bench = Bench::new().await;
+            let raw = bench.signer.token(&bench.claims(json!({ "exp": NOW + 100_000 })));
+            let verdict = bench.tokens.verify(&raw, at(NOW), bench.now).await.unwrap();
+            let counts = |bench: &Bench, wall| bench.tokens.still_counts(&verdict, at(wall), bench.now);
+            assert!(counts(&bench, NOW));
+            assert!(counts(&bench, NOW + 100_029) && !counts(&bench, NOW + 100_030), "the time of the token");
+
+            bench.server.issue(&jwks(&[&bench.signer, &Signer::new(Alg::Es256, "key-2")]));
+            bench.refresh().await;
+            assert!(counts(&bench, NOW), "one more key changes nothing for the tokens of the others");
+            bench.server.issue(&jwks(&[&Signer::new(Alg::Es256, "key-1")]));
+            bench.refresh().await;
+            assert!(!counts(&bench, NOW), "the same name is not the same key");
+            bench.server.issue(&jwks(&[&bench.signer]));
+            bench.refresh().await;
+            assert!(counts(&bench, NOW));
+
+            let same = Bench::config(&bench.server);
+            bench.tokens = Tokens::new(vec![same.clone()], Some(&bench.tokens));
+            assert!(counts(&bench, NOW), "a bundle that says the same");
+            bench.now += Duration::from_secs(3600);
+            assert!(!counts(&bench, NOW), "the age of the key set");
+            bench.refresh().await;
+            assert!(counts(&bench, NOW));
+            let narrower = IssuerConfig { groups_allowed: [].into(), ..same };
+            bench.tokens = Tokens::new(vec![narrower], Some(&bench.tokens));
+            bench.refresh().await;
+            assert!(!counts(&bench, NOW), "the rights of the issuer");
         });
     }
 

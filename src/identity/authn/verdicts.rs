@@ -5,6 +5,7 @@
 //! time. Refusals are not kept.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -19,13 +20,32 @@ const PARTS: usize = 16;
 pub(super) type TokenHash = [u8; 32];
 
 /// One verified token, and what it was verified with.
-#[derive(Clone, Debug)]
-pub(super) struct Verdict {
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
     /// The issuer's configuration.
     pub(super) issuer: u64,
     /// The key set.
     pub(super) epoch: u64,
     pub(super) verified: Arc<Verified>,
+}
+
+impl Verdict {
+    /// When the token ends.
+    pub fn counts_until(&self) -> SystemTime {
+        self.verified.counts_until
+    }
+
+    pub(super) fn counts_at(&self, wall: SystemTime) -> bool {
+        self.verified.counts_from <= wall && wall < self.verified.counts_until
+    }
+}
+
+impl Deref for Verdict {
+    type Target = Verified;
+
+    fn deref(&self) -> &Verified {
+        &self.verified
+    }
 }
 
 #[derive(Debug, Default)]

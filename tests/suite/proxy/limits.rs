@@ -174,7 +174,7 @@ async fn the_pre_limit_of_a_session_stands_before_everything() {
         bench.check_reply(answer, 429, "limited");
         assert_eq!(answer.header("retry-after"), Some("1"));
     }
-    assert_eq!(bench.alice().take_pre_limited(), refused.len() as u64);
+    assert_eq!(bench.alice().take_pre_limited().over_rate, refused.len() as u64);
     let recorded = bench.audit().len();
     assert_eq!(recorded, 8 - refused.len(), "what the pre-limit refuses is summed elsewhere");
     let bob = bench.caller("bob");

@@ -18,7 +18,9 @@ mod limits; // rate limits as a client meets them
 mod methods; // what may be asked for
 mod rejudge; // a new generation meets open requests
 mod replies; // what a refused client is told
+mod privacy; // what a client must not learn, or get from the one before
 mod responses; // what comes back
+mod stalls; // clients that do not read, and what is taken from them
 mod targets; // one reading of the path
 mod tokens; // bearer tokens
 mod upstreams; // failures, pools, TLS and sockets behind us

@@ -1,0 +1,93 @@
+//! An allowed request until both of its bodies are gone. When it is over, its `end` record is written, however it ended.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use super::Connection;
+use super::open::Place;
+use super::records::Judging;
+use super::reply::Refusal;
+use crate::audit::{self, Audit, DecisionId};
+use crate::clock;
+use crate::identity::SessionId;
+use crate::upstream::Sent;
+
+/// Held by the request's body and by the response's; the later one ends it.
+pub(super) struct Exchange {
+    audit: Arc<Audit>,
+    decision: DecisionId,
+    session: SessionId,
+    started: Instant,
+    sent: Sent,
+    /// Not set when the client got no head.
+    head: OnceLock<Head>,
+    bytes: AtomicU64,
+    complete: AtomicBool,
+    _place: Place,
+}
+
+/// The head of the answer.
+struct Head {
+    status: u16,
+    /// How long the upstream took to it; `None` when it is ours.
+    upstream: Option<Duration>,
+}
+
+impl Exchange {
+    pub(super) fn begin(connection: &Connection, judging: &Judging, sent: Sent, place: Place) -> Arc<Self> {
+        Arc::new(Self {
+            audit: Arc::clone(&connection.proxy.audit),
+            decision: judging.decision,
+            session: connection.caller.login.tunnel().session,
+            started: judging.started,
+            sent,
+            head: OnceLock::new(),
+            bytes: AtomicU64::new(0),
+            complete: AtomicBool::new(false),
+            _place: place,
+        })
+    }
+
+    /// The request was allowed and still got an answer of ours.
+    pub(super) fn refused(&self, refusal: Refusal) -> Refusal {
+        self.answered(refusal.status.as_u16(), None);
+        self.complete();
+        tracing::info!(decision = %self.decision, cause = refusal.cause.as_deref(), "no response from the upstream");
+        refusal.recorded()
+    }
+
+    /// The head of the answer goes down.
+    pub(super) fn answered(&self, status: u16, upstream: Option<Duration>) {
+        let _the_first_counts = self.head.set(Head { status, upstream }).is_err();
+    }
+
+    /// So much more of the response's body goes down.
+    pub(super) fn add(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Nothing of the response is missing.
+    pub(super) fn complete(&self) {
+        self.complete.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let head = self.head.get();
+        let record = audit::Event::End(audit::End {
+            id: self.decision,
+            session: self.session,
+            status: head.map(|head| head.status),
+            result: if self.complete.load(Ordering::Relaxed) { "complete" } else { "cut" },
+            bytes: self.bytes.load(Ordering::Relaxed),
+            request_bytes: self.sent.bytes(),
+            took: clock::now().saturating_duration_since(self.started),
+            upstream: head.and_then(|head| head.upstream),
+        });
+        if let Err(error) = self.audit.write(&record) {
+            tracing::error!(%error, decision = %self.decision, "the record of an end is lost");
+        }
+    }
+}

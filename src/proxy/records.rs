@@ -1,0 +1,225 @@
+//! What is recorded of a request: the decision before it leaves, the refusal, the alarm.
+//!
+//! A record of a refusal is short and there are only so many of them in a second: a client decides how often it is
+//! refused and for which path, and must not decide how much is written.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Instant;
+
+use aws_lc_rs::digest;
+
+use super::Connection;
+use super::reply::Refusal;
+use crate::audit::{self, AuditUnavailable, DecisionId, Outcome};
+use crate::identity::authn::{Person, Verified};
+use crate::identity::{Identity, Token};
+use crate::limits::Room;
+use crate::policy::{Api, Bundle};
+use crate::request::CanonicalRequest;
+use crate::{clock, telemetry};
+
+/// The longest path in the record of a refusal, in bytes; what is longer is told apart by its hash.
+const MAX_PATH: usize = 256;
+
+/// The longest name of a query parameter in a record, in bytes.
+const MAX_NAME: usize = 64;
+
+/// What is known of a request while it is judged: the audit record grows in here.
+pub(super) struct Judging {
+    pub(super) decision: DecisionId,
+    pub(super) started: Instant,
+    pub(super) bundle: Option<Arc<Bundle>>,
+    pub(super) api: Option<Arc<Api>>,
+    pub(super) rule: Option<String>,
+    pub(super) method: String,
+    pub(super) host: String,
+    pub(super) path: String,
+    pub(super) query: Option<String>,
+    pub(super) token: Option<Arc<Token>>,
+}
+
+impl Judging {
+    pub(super) fn begin(decision: DecisionId) -> Self {
+        Self {
+            decision,
+            started: clock::now(),
+            bundle: None,
+            api: None,
+            rule: None,
+            method: String::new(),
+            host: String::new(),
+            path: String::new(),
+            query: None,
+            token: None,
+        }
+    }
+
+    /// Seconds since the request's head was read.
+    pub(super) fn elapsed(&self) -> f64 {
+        clock::now().saturating_duration_since(self.started).as_secs_f64()
+    }
+
+    pub(super) fn read(&mut self, request: &CanonicalRequest) {
+        request.method().clone_into(&mut self.method);
+        request.host().clone_into(&mut self.host);
+        request.path().clone_into(&mut self.path);
+        self.query = request.query().map(ToOwned::to_owned);
+    }
+}
+
+impl Connection {
+    /// The record that stands before the request leaves.
+    pub(super) fn record_allowed(
+        &self,
+        identity: &Identity,
+        room: Option<&Room<'_>>,
+        judging: &Judging,
+    ) -> Result<(), Refusal> {
+        metrics::counter!(telemetry::REQUESTS, "outcome" => "allow", "reason" => ALLOWED).increment(1);
+        let limits = room.map(|room| [audit::Limit { id: room.limit, remaining: u64::from(room.remaining) }]);
+        let limits = limits.as_ref().map_or(&[][..], |limits| &limits[..]);
+        self.record(Outcome::Allow, ALLOWED, judging.rule.as_deref(), judging, identity, limits)
+            .map_err(Refusal::audit_unavailable)
+    }
+
+    /// Somebody's token in somebody else's tunnel: a record that a person must look at.
+    pub(super) fn alarm(&self, evidence: Option<&Verified>, judging: &Judging) {
+        let Some(verified) = evidence.filter(|_| self.caller.may_record()) else { return };
+        let other = match &verified.person {
+            Person::Named(subject) => subject.as_str(),
+            Person::Linked | Person::Machine | Person::Nobody => &verified.token.sub,
+        };
+        let login = &self.caller.login;
+        let alarm = audit::Event::Alarm(audit::Alarm {
+            alarm: "identity-conflict",
+            id: Some(judging.decision),
+            session: Some(login.tunnel().session),
+            user: login.subject().as_str(),
+            other,
+        });
+        if let Err(error) = self.proxy.audit.write(&alarm) {
+            tracing::error!(%error, "an alarm is lost");
+        }
+    }
+
+    /// The record of a request that goes no further.
+    pub(super) fn record_refusal(&self, refusal: &Refusal, judging: &Judging) {
+        metrics::counter!(telemetry::REQUESTS, "outcome" => "deny", "reason" => refusal.reason).increment(1);
+        let login = &self.caller.login;
+        tracing::debug!(
+            session = %login.tunnel().session,
+            decision = %judging.decision,
+            reason = refusal.reason,
+            status = refusal.status.as_u16(),
+            cause = refusal.cause.as_deref().or(refusal.detail.as_deref()),
+            "refused"
+        );
+        if refusal.is_recorded_elsewhere() || !self.caller.may_record() {
+            return;
+        }
+        let rule = refusal.rule.as_deref().or(judging.rule.as_deref());
+        if let Err(error) = self.record(Outcome::Deny, refusal.reason, rule, judging, login, &[]) {
+            tracing::error!(%error, "the record of a refusal is lost");
+        }
+    }
+
+    fn record(
+        &self,
+        outcome: Outcome,
+        reason: &str,
+        rule: Option<&str>,
+        judging: &Judging,
+        identity: &Identity,
+        limits: &[audit::Limit<'_>],
+    ) -> Result<(), AuditUnavailable> {
+        let tunnel = identity.tunnel();
+        let query_names: Vec<&str> = judging.query.as_deref().map(names).unwrap_or_default();
+        let (path, path_hash) = match outcome {
+            Outcome::Allow => (judging.path.as_str(), None),
+            Outcome::Deny => excerpt(&judging.path),
+        };
+        let age = clock::wall().duration_since(tunnel.since).unwrap_or_default();
+        self.proxy.audit.write(&audit::Event::Decision(audit::Decision {
+            id: judging.decision,
+            bundle: judging.bundle.as_ref().map_or("", |bundle| bundle.id()),
+            api: judging.api.as_ref().map(|api| api.name.as_str()),
+            rule,
+            outcome,
+            reason,
+            near_miss: &[],
+            user: identity.subject().as_str(),
+            kind: identity.kind(),
+            groups_hash: None,
+            token: judging.token.as_deref().map(|token| audit::Token {
+                issuer: token.issuer.as_str(),
+                subject: &token.sub,
+                client: token.client_id.as_deref(),
+                id_hash: &token.id_hash,
+            }),
+            certificate: None,
+            session: tunnel.session,
+            source: tunnel.source,
+            method: tunnel.method,
+            age,
+            request: Some(audit::Request {
+                method: &judging.method,
+                host: &judging.host,
+                path,
+                path_hash: path_hash.as_deref(),
+                query_names: &query_names,
+                bytes: None,
+            }),
+            limits,
+        }))
+    }
+}
+
+/// The reason of every "allow".
+const ALLOWED: &str = "allowed";
+
+/// The names in a query: their values are the client's own.
+fn names(query: &str) -> Vec<&str> {
+    let names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+    names.filter(|name| !name.is_empty()).map(|name| begin(name, MAX_NAME)).collect()
+}
+
+/// The begin of a path, with the hash of the whole where that is not all of it.
+fn excerpt(path: &str) -> (&str, Option<String>) {
+    if path.len() <= MAX_PATH {
+        return (path, None);
+    }
+    let hash = digest::digest(&digest::SHA256, path.as_bytes());
+    let hash = hash.as_ref().iter().take(8).fold(String::with_capacity(16), |mut hash, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(hash, "{byte:02x}");
+        hash
+    });
+    (begin(path, MAX_PATH), Some(hash))
+}
+
+fn begin(text: &str, limit: usize) -> &str {
+    text.get(..text.floor_char_boundary(limit)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_a_query_are_cut_and_their_values_left_out() {
+        let long = "n".repeat(100);
+        let query = format!("a=secret&{long}=secret&=secret&&b");
+        assert_eq!(names(&query), ["a", &long[..MAX_NAME], "b"]);
+        assert_eq!(begin("aé", 2), "a", "between characters");
+    }
+
+    #[test]
+    fn a_long_path_is_told_apart_by_its_hash() {
+        let (one, other) = ("/a".repeat(200) + "1", "/a".repeat(200) + "2");
+        assert_eq!(excerpt("/short"), ("/short", None));
+        let ((begin, hash), (other_begin, other_hash)) = (excerpt(&one), excerpt(&other));
+        assert_eq!((begin, begin.len()), (other_begin, MAX_PATH));
+        assert!(hash.is_some_and(|hash| hash.len() == 16 && Some(hash) != other_hash));
+    }
+}
