@@ -54,7 +54,12 @@ impl Serve for Connections {
         let logging_in = self.shared.logging_in.load(Ordering::Relaxed);
         let full = self.shared.is_draining() || self.shared.registry.is_crowded(logging_in);
         // In a box of its own, so that a tunnel of many hours does not carry the size of its handshake.
-        match Box::pin(establish::establish(socket, certificate, full, clock::wall())).await {
+        let establishing = Box::pin(establish::establish(socket, certificate, full, clock::wall()));
+        let established = tokio::select! {
+            established = establishing => established,
+            () = self.shared.drained() => return,
+        };
+        match established {
             Ok(established) => {
                 let id = SessionId::from_random(entropy::number());
                 let correlation = established.correlation_id.as_deref().unwrap_or_default();
@@ -74,10 +79,18 @@ impl Connections {
         let mut driver = Driver::new(tcp, tls, tunnel, &opened);
 
         let logging_in = LoggingIn::new(&self.shared.logging_in);
-        let login = Box::pin(login::log_in(&self.shared, &mut driver, id, peer)).await;
+        let login = tokio::select! {
+            login = Box::pin(login::log_in(&self.shared, &mut driver, id, peer)) => Some(login),
+            () = self.shared.drained() => None,
+        };
         drop(logging_in);
         match login {
-            Ok(login) => {
+            // Nobody is served here any more; the client finds another server sooner without us.
+            None => {
+                driver.close();
+                self.farewell(&mut driver).await;
+            }
+            Some(Ok(login)) => {
                 let session = Arc::new(Session::new(login.identity, correlation_id, login.device, clock::now()));
                 match self.shared.registry.register(&session) {
                     Ok(registration) => {
@@ -97,7 +110,7 @@ impl Connections {
                     }
                 }
             }
-            Err(NotLoggedIn { over, refused }) => {
+            Some(Err(NotLoggedIn { over, refused })) => {
                 match &refused {
                     Some(refused) => self.shared.login_refused(peer, correlation_id.as_deref(), refused),
                     None => self.shared.not_logged_in(&over),

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ use crate::limits::{Limits, Quota};
 use crate::listener::{self, Acceptor, Ceiling, shard::Shard};
 use crate::proxy::Proxy;
 use crate::request::{CanonicalRequest, Raw, Target};
-use crate::shutdown::Drain;
+use crate::shutdown::{Drain, Watch};
 use crate::snapshot::Snapshots;
 use crate::tunnel::registry::{self, Registry, Why};
 use crate::{admin, clock, entropy, netstack, policy, ppp, sstp, tunnel};
@@ -100,11 +100,11 @@ pub async fn run(
     let look = loader::watched(&config).look();
     let (loader, first, report) = Loader::first(config.clone())
         .map_err(|complaints| anyhow::anyhow!("{}", config::complaint::text(&complaints)))?;
-    let shared = Arc::new(shared(&config, Snapshots::new(first), audit)?);
+    let drain = Drain::new();
+    let shared = Arc::new(shared(&config, Snapshots::new(first), audit, drain.watch())?);
     reload::report_first(&shared, &report);
     let limits = Arc::new(Limits::new(MAX_BUCKETS, clock::now()));
     let decisions = Arc::new(DecisionIds::new(entropy::number()));
-    let drain = Drain::new();
 
     let mut threads = Vec::with_capacity(shards);
     let mut handles = Vec::with_capacity(shards);
@@ -153,7 +153,6 @@ pub async fn run(
         _ = &mut orders.stop => {}
     }
     tracing::info!(sessions = shared.registry.len(), "draining");
-    shared.draining.store(true, Ordering::Relaxed);
     drop(acceptor);
     drain.signal();
     shared.registry.end_all(Why::Drain, |_| true);
@@ -176,7 +175,7 @@ pub async fn run(
     Ok(())
 }
 
-fn shared(config: &Config, snapshots: Snapshots, audit: Audit) -> anyhow::Result<Shared> {
+fn shared(config: &Config, snapshots: Snapshots, audit: Audit, drain: Watch) -> anyhow::Result<Shared> {
     let network = &config.network;
     let tunnel = tunnel::Config {
         ppp: Arc::new(ppp::Config {
@@ -218,7 +217,7 @@ fn shared(config: &Config, snapshots: Snapshots, audit: Audit) -> anyhow::Result
             Quota::new(count, max_requests.per, count).context("[tunnel] max_requests")?
         },
         grace: GRACE,
-        draining: AtomicBool::new(false),
+        drain,
         logging_in: AtomicUsize::new(0),
     })
 }

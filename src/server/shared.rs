@@ -1,7 +1,7 @@
 //! What all connections of the process share, and what is recorded of their lives.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use crate::listener::{Ceiling, establish};
 use crate::netstack::{Host, Visible};
 use crate::policy::{self, Evidence};
 use crate::proxy::Summed;
+use crate::shutdown::Watch;
 use crate::snapshot::Snapshots;
 use crate::tunnel::driver::{Driver, Ended};
 use crate::tunnel::registry::{Registry, Session};
@@ -39,14 +40,19 @@ pub(super) struct Shared {
     pub(super) max_requests: Quota,
     /// How long open requests may go on when the server drains.
     pub(super) grace: Duration,
-    pub(super) draining: AtomicBool,
+    pub(super) drain: Watch,
     /// Tunnels whose login goes on.
     pub(super) logging_in: AtomicUsize,
 }
 
 impl Shared {
     pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.drain.is_draining()
+    }
+
+    /// Waits until the server drains.
+    pub(super) async fn drained(&self) {
+        self.drain.clone().draining().await;
     }
 
     /// What exists for this person, as plain data for guard, DNS and DHCP.

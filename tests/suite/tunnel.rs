@@ -166,6 +166,8 @@ impl Pair {
 
     /// Lets time pass for the server alone, as if the client were gone.
     fn wait_alone(&mut self) {
+        while !self.tunnel.poll_transmit(self.now, &mut self.out) {}
+        self.out.clear();
         while self.end.is_none() {
             let (next, _) = self.tunnel.poll_timeout(self.now).expect("it does not wait forever");
             self.now = self.now.max(next);

@@ -24,7 +24,7 @@ async fn logged(peer: std::net::SocketAddr) -> Vec<String> {
     let about = format!("peer={peer}");
     // Whole words, so that port 4252 is not found in 42528.
     let lines = || -> Vec<String> {
-        let words = |line: &String| line.split([' ', '}', ':']).collect::<Vec<_>>().join(" ");
+        let words = |line: &String| line.trim_end().split([' ', '}', ':']).collect::<Vec<_>>().join(" ");
         let wanted = about.replace(':', " ");
         lines_with(&about)
             .into_iter()

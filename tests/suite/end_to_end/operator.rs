@@ -111,7 +111,6 @@ async fn a_drain_lets_open_requests_finish_and_takes_no_new_ones() {
 }
 
 #[tokio::test]
-#[ignore = "a drain waits 20 s for a kept-alive connection without a request"]
 async fn a_drain_does_not_wait_for_connections_without_requests() {
     let mut world = World::start().await;
     let alice = world.connect("alice").await;
@@ -123,7 +122,6 @@ async fn a_drain_does_not_wait_for_connections_without_requests() {
 }
 
 #[tokio::test]
-#[ignore = "a drain waits up to 30 s for connections that have not logged in"]
 async fn a_drain_does_not_wait_for_connections_that_have_not_logged_in() {
     let mut world = World::start().await;
     let _stranger = world.tls(&[]).await.unwrap();
