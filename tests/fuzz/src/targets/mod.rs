@@ -5,6 +5,7 @@
 
 mod dhcp;
 mod dns;
+mod endpoint;
 mod framing;
 mod input;
 mod link;

@@ -16,6 +16,7 @@ pub(crate) fn frames(bytes: &[u8]) {
     let emitted = packet.emit();
     assert!(emitted.len() <= frame.information.len().min(PACKET_HEADER + Packet::MAX_DATA));
     if packet.data.len() <= Packet::MAX_DATA {
+        assert!(frame.information.starts_with(&emitted), "behind a packet is only padding");
         assert_eq!(Packet::parse(&emitted), Ok(packet));
         assert_eq!(Frame::parse(&packet.emit_frame(frame.protocol)), Ok(Frame { information: &emitted, ..frame }));
     }

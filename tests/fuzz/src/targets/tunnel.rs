@@ -6,25 +6,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use wicket_client::crypto::{BindingHash, certificate_hash};
 use wicket_client::ip::{self, Tcp};
 use wicket_client::sim::{self, SimClient};
 use wicket_client::{ClientKind, Profile, dns, wire};
 use wicketgate::identity::Method;
 use wicketgate::netstack::Visible;
 use wicketgate::ppp;
-use wicketgate::ppp::auth::mschapv2::{NtHash, verify, without_domain};
 use wicketgate::ppp::auth::{Proof, Refusal, Verdict};
 use wicketgate::sstp::http::{Head, accepted, read_head};
-use wicketgate::sstp::{CertificateHashes, Hashes};
-use wicketgate::tunnel::{Config, Event, Outgoing, Seeds, StreamId, Tunnel};
+use wicketgate::tunnel::{Event, Outgoing, StreamId, Tunnel};
 
+use super::endpoint::{CERTIFICATE, PASSWORD, USER, config, judge, tunnel};
 use super::input::Input;
 use super::packets::{self, CLIENT, GATEWAY, HIDDEN, ORDERS, Segment, TENANTS, WORLD, checked};
-
-const CERTIFICATE: &[u8] = b"a certificate";
-const USER: &str = "alice";
-const PASSWORD: &str = "correct horse";
 
 /// What one turn sends at the most: the soft limit of [`Outgoing`], answers beyond it, and control packets.
 const MAX_TURN: usize = 64 * 1024 + 16 * 1024 + 8 * 4095;
@@ -519,46 +513,4 @@ impl Session {
         }
         assert!(self.ended, "a closed tunnel does not end");
     }
-}
-
-fn config(method: Method) -> Config {
-    let mut methods = vec![Method::EapMsChapV2, Method::MsChapV2, Method::Pap];
-    methods.retain(|other| *other != method);
-    methods.insert(0, method);
-    let ppp = ppp::Config {
-        methods,
-        gateway: GATEWAY,
-        client: CLIENT,
-        dns: GATEWAY,
-        server_name: "vpn.corp.example".to_owned(),
-    };
-    Config {
-        ppp: Arc::new(ppp),
-        network: packets::config(),
-        hashes: Hashes::SHA256,
-        zero_binding: vec![Method::EapMsChapV2],
-    }
-}
-
-fn tunnel(config: &Arc<Config>, now: Instant) -> Tunnel {
-    let mut sha1 = [0; 20];
-    sha1.copy_from_slice(&certificate_hash(BindingHash::Sha1, CERTIFICATE)[..20]);
-    let certificate = CertificateHashes { sha1, sha256: certificate_hash(BindingHash::Sha256, CERTIFICATE) };
-    let link = ppp::Seed(std::array::from_fn(|at| at as u8 + 1));
-    Tunnel::new(Arc::clone(config), certificate, Seeds { nonce: [0x40; 32], link, stack: 7 }, now)
-}
-
-/// As `identity::authn` does for a user file with one account.
-fn judge(proof: &Proof) -> Verdict {
-    let success = match proof {
-        Proof::Password { name, password } => {
-            let right = name == USER.as_bytes() && password.as_bytes() == PASSWORD.as_bytes();
-            return if right { Verdict::Accepted(None) } else { Verdict::Refused(Refusal::Credentials) };
-        }
-        Proof::MsChapV2 { name, challenge, peer_challenge, nt_response, .. } => {
-            let hash = NtHash::of_password(PASSWORD);
-            verify(&hash, name, challenge, peer_challenge, nt_response).filter(|_| without_domain(name) == b"alice")
-        }
-    };
-    success.map_or(Verdict::Refused(Refusal::Credentials), |success| Verdict::Accepted(Some(success)))
 }
