@@ -22,8 +22,8 @@ const AUTHENTICATION: u8 = 3;
 /// Magic-Number
 const MAGIC: u8 = 5;
 
-/// The smallest MRU that is taken; a smaller one could not hold our own packets.
-const MIN_MRU: u16 = 128;
+/// The smallest MRU that is taken: what every host of the internet must accept (RFC 791), and the least that our stack sends.
+const MIN_MRU: u16 = 576;
 
 /// The largest MRU that a peer may talk us into: what fits an SSTP packet.
 const MAX_MRU: u16 = MAX_FRAME as u16;
@@ -406,10 +406,10 @@ mod tests {
     #[test]
     fn the_mru_holds_when_it_is_acknowledged_and_not_before() {
         let mut set = options(&[Method::Pap]);
-        assert_eq!(judge(&mut set, &[0x01, 0x04, 0x00, 0x80], true), Judgement::Ack);
+        assert_eq!(judge(&mut set, &[0x01, 0x04, 0x02, 0x40], true), Judgement::Ack);
         assert_eq!(set.peer_mru, 1500);
         set.adopt();
-        assert_eq!(set.peer_mru, 128);
+        assert_eq!(set.peer_mru, 576);
         assert_eq!(judge(&mut set, &[], true), Judgement::Ack);
         set.adopt();
         assert_eq!(set.peer_mru, 1500);
@@ -418,7 +418,7 @@ mod tests {
     #[test]
     fn a_tiny_mru_is_nakked_with_1500_and_later_rejected() {
         let mut set = options(&[Method::Pap]);
-        let tiny = [0x01, 0x04, 0x00, 0x7F];
+        let tiny = [0x01, 0x04, 0x02, 0x3F];
         assert_eq!(judge(&mut set, &tiny, true), Judgement::Nak(vec![0x01, 0x04, 0x05, 0xDC]));
         assert_eq!(judge(&mut set, &tiny, false), Judgement::Reject(tiny.to_vec()));
     }

@@ -307,15 +307,15 @@ fn the_smaller_mru_bounds_what_we_send() {
 #[test]
 fn echoes_and_rejects_are_cut_to_the_peers_mru() {
     let mut bench = Bench::opened(&[Method::MsChapV2]);
-    bench.send("FF03 C021 01 01 0008 01040080"); // MRU 128
+    bench.send("FF03 C021 01 01 0008 01040240"); // MRU 576
     bench.send("FF03 C021 02 01 0013 0305C22381 010405DC 050659595959");
     bench.sent();
-    let long = "00".repeat(200);
-    bench.send(&format!("FF03 C021 09 05 00CC {long}")); // Echo-Request
-    bench.send(&format!("FF03 C021 0E 06 00CC {long}")); // an unknown code
-    for (frame, start) in bench.sent().iter().zip(["FF03C0210A050080", "FF03C02107020080"]) {
+    let long = "00".repeat(700);
+    bench.send(&format!("FF03 C021 09 05 02C0 {long}")); // Echo-Request
+    bench.send(&format!("FF03 C021 0E 06 02C0 {long}")); // an unknown code
+    for (frame, start) in bench.sent().iter().zip(["FF03C0210A050240", "FF03C02107020240"]) {
         assert!(frame.starts_with(start), "{frame}");
-        assert_eq!(frame.len() / 2, 4 + 128);
+        assert_eq!(frame.len() / 2, 4 + 576);
     }
 }
 

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod end_to_end; // the whole server, real sockets, real TLS, a real client
+#[path = "../fuzz/replay.rs"]
+mod fuzz_replay; // the seeds of the fuzz targets, replayed
 mod hostile; // the client that cheats, against the machines of a tunnel, in virtual time
 mod layering; // who may import whom
 mod readme; // what README.md shows is true
