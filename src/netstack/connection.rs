@@ -154,6 +154,12 @@ impl Connection {
             && self.address == segment.address
     }
 
+    /// Whether the client may still say something. What follows its FIN is no part of the stream (RFC 9293, section
+    /// 3.10.7.4, seventh step), but smoltcp would read it.
+    pub(super) fn hears_text(&self) -> bool {
+        !matches!(self.socket().state(), State::CloseWait | State::Closing | State::LastAck | State::TimeWait)
+    }
+
     /// Gives the packet in `link` to the socket. True if this completed the handshake.
     pub(super) fn handle_segment<S: PacketSink>(
         &mut self,

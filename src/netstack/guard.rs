@@ -6,7 +6,7 @@
 
 use std::net::Ipv4Addr;
 
-use smoltcp::wire::{IpProtocol, Ipv4Packet, TcpPacket, UdpPacket};
+use smoltcp::wire::{IPV4_HEADER_LEN, IpProtocol, Ipv4Packet, TcpPacket, UdpPacket};
 
 use super::Config;
 
@@ -39,6 +39,23 @@ pub(super) struct Segment {
     pub(super) opens: bool,
     /// The client's window, unscaled.
     pub(super) window: u16,
+    /// Where the text begins in the packet.
+    text_at: usize,
+}
+
+/// An IP header without options and the longest TCP header (RFC 9293, section 3.1: the data offset has four bits).
+pub(super) const LARGEST_HEADERS: usize = IPV4_HEADER_LEN + 15 * 4;
+
+impl Segment {
+    /// The same segment without its text, made in `headers`.
+    pub(super) fn without_text<'a>(&self, packet: &[u8], headers: &'a mut [u8; LARGEST_HEADERS]) -> &'a [u8] {
+        let len = self.text_at.min(packet.len()).min(headers.len());
+        let headers = &mut headers[..len];
+        headers.copy_from_slice(&packet[..len]);
+        // At most 80, and nobody verifies the checksums.
+        Ipv4Packet::new_unchecked(&mut *headers).set_total_len(len as u16);
+        headers
+    }
 }
 
 /// Where a packet wants to go.
@@ -73,11 +90,11 @@ pub(super) enum Dropped {
 /// Looks at one packet.
 pub(super) fn admit<'a>(packet: &'a [u8], config: &Config) -> Result<Admitted<'a>, Dropped> {
     let ip = Ipv4Packet::new_checked(packet).map_err(|_| Dropped::Malformed)?;
-    if ip.version() != 4 || usize::from(ip.header_len()) < smoltcp::wire::IPV4_HEADER_LEN {
+    if ip.version() != 4 || usize::from(ip.header_len()) < IPV4_HEADER_LEN {
         return Err(Dropped::Malformed);
     }
     // Path MTU is fixed and known on this link, and no client puts options on unicast packets.
-    if ip.more_frags() || ip.frag_offset() != 0 || usize::from(ip.header_len()) > smoltcp::wire::IPV4_HEADER_LEN {
+    if ip.more_frags() || ip.frag_offset() != 0 || usize::from(ip.header_len()) > IPV4_HEADER_LEN {
         return Err(Dropped::Fragment);
     }
     if ip.src_addr() != config.client {
@@ -132,6 +149,7 @@ fn admit_segment<'a>(payload: &'a [u8], destination: Ipv4Addr, config: &Config) 
         peer_port: tcp.src_port(),
         opens: tcp.syn() && !tcp.ack() && !tcp.rst() && !tcp.fin(),
         window: tcp.window_len(),
+        text_at: IPV4_HEADER_LEN + usize::from(tcp.header_len()),
     }))
 }
 

@@ -367,6 +367,11 @@ impl Stack {
         };
         let Some(Layer3 { interface, max_packet }) = &mut self.link else { return };
         let Some(Some(connection)) = self.connections.get_mut(slot) else { return };
+        let mut headers = [0; guard::LARGEST_HEADERS];
+        let packet = match connection.hears_text() {
+            true => packet,
+            false => segment.without_text(packet, &mut headers),
+        };
         let mut link = Link::new(Some(packet), out, &mut self.overdraft, *max_packet);
         let established = connection.handle_segment(segment, interface, &mut link, at);
         match connection.phase() {

@@ -33,7 +33,7 @@ fn a_mebibyte_travels_both_ways_on_several_streams() {
 fn an_accepted_stream_says_whom_the_client_called() {
     let now = start();
     let (mut stack, mut sink) = (stack(now), Sink::new(64 * 1024));
-    let serial = shake_hands(&mut stack, &mut sink, now, OTHER_SERVICE, 80);
+    let (serial, _) = shake_hands(&mut stack, &mut sink, now, OTHER_SERVICE, 80);
     assert_eq!(
         stack.poll_event(),
         Some(Event::Accepted {
@@ -46,8 +46,8 @@ fn an_accepted_stream_says_whom_the_client_called() {
     assert_eq!(stack.poll_event(), None);
 }
 
-/// Completes a handshake with bare segments; the serial number of the connection.
-fn shake_hands(stack: &mut Stack, sink: &mut Sink, now: Instant, address: Ipv4Addr, port: u16) -> u32 {
+/// Completes a handshake with bare segments; the serial number of the connection, and what the client acknowledged.
+fn shake_hands(stack: &mut Stack, sink: &mut Sink, now: Instant, address: Ipv4Addr, port: u16) -> (u32, TcpSeqNumber) {
     let serial = stack.next_serial;
     stack.handle_input(&tcp(CLIENT, address, 50_000, port), now, sink);
     assert!(stack.poll_transmit(now, sink));
@@ -55,16 +55,48 @@ fn shake_hands(stack: &mut Stack, sink: &mut Sink, now: Instant, address: Ipv4Ad
     let (_, _, repr) = parsed(&syn_ack);
     assert_eq!((repr.control, repr.ack_number), (TcpControl::Syn, Some(TcpSeqNumber(1001))));
     assert_eq!(stack.poll_event(), None, "half-open connections are nobody's business");
+    let ours = repr.seq_number + 1;
     let ack = TcpRepr {
         dst_port: port,
         control: TcpControl::None,
         seq_number: TcpSeqNumber(1001),
-        ack_number: Some(repr.seq_number + 1),
+        ack_number: Some(ours),
         max_seg_size: None,
         ..SEGMENT
     };
     stack.handle_input(&segment(CLIENT, address, &ack), now, sink);
-    serial
+    (serial, ours)
+}
+
+#[test]
+fn what_follows_the_clients_fin_is_not_read() {
+    let now = start();
+    let (mut stack, mut sink) = (stack(now), Sink::new(64 * 1024));
+    let (serial, ours) = shake_hands(&mut stack, &mut sink, now, SERVICE, 80);
+    let stream = StreamId { slot: 0, serial };
+    let said = TcpRepr {
+        dst_port: 80,
+        control: TcpControl::Fin,
+        seq_number: TcpSeqNumber(1001),
+        ack_number: Some(ours),
+        max_seg_size: None,
+        payload: b"GET",
+        ..SEGMENT
+    };
+    stack.handle_input(&segment(CLIENT, SERVICE, &said), now, &mut sink);
+    let beyond = TcpRepr { control: TcpControl::Psh, seq_number: TcpSeqNumber(1005), payload: b"more", ..said };
+    let again = TcpRepr { window_len: 5, seq_number: TcpSeqNumber(1001), payload: b"GET more", ..beyond };
+    for segment_of in [beyond, again, beyond] {
+        stack.handle_input(&segment(CLIENT, SERVICE, &segment_of), now, &mut sink);
+    }
+    let cx = &mut Context::from_waker(Waker::noop());
+    let mut buf = [0; 16];
+    assert_eq!(stack.poll_read(stream, cx, &mut buf), Poll::Ready(Ok(3)));
+    assert_eq!(&buf[..3], b"GET");
+    for _ in 0..2 {
+        assert_eq!(stack.poll_read(stream, cx, &mut buf), Poll::Ready(Ok(0)), "it stays over");
+        stack.handle_input(&segment(CLIENT, SERVICE, &beyond), now, &mut sink);
+    }
 }
 
 /// Both ends say something and close in this order; all memory is free afterwards.
