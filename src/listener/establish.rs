@@ -13,11 +13,14 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::tls::Certificate;
-use crate::sstp::http::{self, Head};
+use crate::sstp::http::{self, Head, HeadReader};
 use crate::telemetry;
 
 /// How long a client may take for TLS, and again for the head.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// What we offer to a client whose handshake fails.
+const OFFER: &str = "TLS 1.3 and 1.2, ECDHE, AES-GCM and ChaCha20-Poly1305";
 
 /// A connection whose client asked for a tunnel and was told 200.
 pub struct Established {
@@ -36,18 +39,22 @@ pub struct Established {
 /// Why a connection is not a tunnel: the layer that refused, what the peer offered, what we offer, the cure.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
+    /// One address has as many connections without a login as it may have.
+    #[error("too many connections from this address have not logged in")]
+    TooManyOfSource,
+    /// No shard took it.
+    #[error("not handed over: {0}")]
+    NotHandedOver(io::Error),
     /// TLS was not finished in time.
     #[error("no TLS handshake within {DEADLINE:?}")]
     TlsTimeout,
     /// No TLS at all, or nothing in common.
-    #[error("{error}; the client offered {offered}; cure: {cure}")]
+    #[error("{error}; the client offered {offered}; we offer {OFFER}")]
     Tls {
         /// The library's words.
         error: io::Error,
         /// What the client offered, as far as it got.
         offered: String,
-        /// What to change.
-        cure: &'static str,
     },
     /// No whole head in time.
     #[error("no request within {DEADLINE:?}")]
@@ -69,28 +76,57 @@ pub enum Refused {
     /// We take no new tunnels.
     #[error("draining or full, answered 503")]
     Full,
+    /// The server began to drain before anybody had logged in.
+    #[error("the server drains")]
+    Draining,
 }
 
 impl Refused {
     /// Where on the path it ended, for logs and metrics.
     pub fn layer(&self) -> &'static str {
         match self {
+            Self::TooManyOfSource | Self::NotHandedOver(_) => "accept",
             Self::TlsTimeout | Self::Tls { .. } => "tls",
-            Self::HeadTimeout | Self::HeadTooLong | Self::Closed(_) | Self::NotSstp { .. } | Self::Full => "http",
+            Self::HeadTimeout
+            | Self::HeadTooLong
+            | Self::Closed(_)
+            | Self::NotSstp { .. }
+            | Self::Full
+            | Self::Draining => "http",
         }
     }
 }
 
 impl Refused {
+    /// What to change.
+    pub fn cure(&self) -> &'static str {
+        match self {
+            Self::TooManyOfSource => "raise [listen] max_unauthenticated_per_source, or find who does not log in",
+            Self::NotHandedOver(_) => "this server is overloaded: give it more processors, or start another one",
+            Self::TlsTimeout | Self::HeadTimeout => {
+                "look for what holds bytes back between the client and us, or for a port scanner"
+            }
+            Self::Tls { error, .. } => tls_cure(error),
+            Self::HeadTooLong | Self::Closed(_) => "connect with a VPN client of type SSTP",
+            Self::NotSstp { status: 401, .. } => "none is needed: a load balancer asks whether we are alive",
+            Self::NotSstp { .. } => "connect with a VPN client of type SSTP; APIs are reached inside its tunnel only",
+            Self::Draining => "connect again: to another server, or to this one once it is back",
+            Self::Full => "raise [tunnel] max_sessions, or start another server",
+        }
+    }
+
     /// The stable word of metrics.
     pub fn word(&self) -> &'static str {
         match self {
+            Self::TooManyOfSource => "source",
+            Self::NotHandedOver(_) => "overload",
             Self::TlsTimeout | Self::HeadTimeout => "timeout",
             Self::Tls { .. } => "handshake",
             Self::HeadTooLong => "too-long",
             Self::Closed(_) => "closed",
             Self::NotSstp { .. } => "not-sstp",
             Self::Full => "full",
+            Self::Draining => "drain",
         }
     }
 }
@@ -143,39 +179,49 @@ pub async fn establish(
 async fn handshake(tcp: TcpStream, certificate: &Certificate) -> Result<TlsStream<TcpStream>, Refused> {
     let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), tcp)
         .await
-        .map_err(|error| tls_refusal(error, "no readable ClientHello".to_owned()))?;
+        .map_err(|error| Refused::Tls { error, offered: "no readable ClientHello".to_owned() })?;
     let offered = offer(&start.client_hello());
-    start.into_stream(Arc::clone(certificate.config())).await.map_err(|error| tls_refusal(error, offered))
+    start.into_stream(Arc::clone(certificate.config())).await.map_err(|error| Refused::Tls { error, offered })
 }
 
-fn tls_refusal(error: io::Error, offered: String) -> Refused {
-    let text = error.to_string();
-    let cure = if text.contains("InvalidServerName") || text.contains("server name") {
-        "the server name is not a host name: connect without a port in it, or without --tls-ext"
-    } else if text.contains("corrupt message") || text.contains("InvalidContentType") {
-        "speak TLS on this port"
-    } else if text.contains("alert") || text.contains("eof") {
-        "the client gave up: it must trust our certificate's issuer and find its own name in the certificate"
-    } else {
-        "offer TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20 (RouterOS: ciphers=aes256-gcm-sha384 pfs=required)"
-    };
-    Refused::Tls { error, offered, cure }
+/// What to change after a handshake that failed.
+fn tls_cure(error: &io::Error) -> &'static str {
+    let gone = matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    );
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        _ if gone => "none, for a probe of the port; a client may not trust our certificate's issuer",
+        Some(rustls::Error::AlertReceived(_)) => {
+            "let the client trust our certificate's issuer, and dial a name that is in the certificate"
+        }
+        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidServerName)) => {
+            "the server name is not a host name: connect without a port in it, or without --tls-ext"
+        }
+        Some(rustls::Error::InvalidMessage(_)) => "speak TLS on this port",
+        _ => "offer TLS 1.2 or 1.3 with what we offer (RouterOS: ciphers=aes256-gcm-sha384 pfs=required)",
+    }
 }
 
 /// What a client offers, for the log line of a failed handshake.
 fn offer(hello: &ClientHello<'_>) -> String {
-    let suites: Vec<String> =
-        hello.cipher_suites().iter().take(32).map(|suite| format!("{:04x}", u16::from(*suite))).collect();
-    format!(
-        "server name {}, cipher suites {}",
-        hello.server_name().unwrap_or("none"),
-        if suites.is_empty() { "none".to_owned() } else { suites.join(" ") }
-    )
+    let suites = numbers(hello.cipher_suites().iter().map(|suite| u16::from(*suite)));
+    let groups = numbers(hello.named_groups().unwrap_or_default().iter().map(|group| u16::from(*group)));
+    let schemes = numbers(hello.signature_schemes().iter().map(|scheme| u16::from(*scheme)));
+    let name = hello.server_name().unwrap_or("none");
+    format!("server name {name}, cipher suites {suites}, groups {groups}, signature schemes {schemes}")
+}
+
+/// The numbers of IANA's registry, as many as are worth a line.
+fn numbers(numbers: impl Iterator<Item = u16>) -> String {
+    let numbers: Vec<String> = numbers.take(32).map(|number| format!("{number:04x}")).collect();
+    if numbers.is_empty() { "none".to_owned() } else { numbers.join(" ") }
 }
 
 async fn head(stream: &mut TlsStream<TcpStream>, bytes: &mut Vec<u8>) -> Result<(Head, usize), Refused> {
+    let mut reader = HeadReader::default();
     loop {
-        match http::read_head(bytes) {
+        match reader.read(bytes) {
             Ok(Some(found)) => return Ok(found),
             Ok(None) => {}
             Err(http::TooLong { .. }) => return Err(Refused::HeadTooLong),
@@ -201,9 +247,10 @@ async fn answer(stream: &mut TlsStream<TcpStream>, status: u16) {
 pub fn report(peer: SocketAddr, refused: &Refused, loud: bool) {
     metrics::counter!(telemetry::CONNECTIONS_REFUSED, "layer" => refused.layer(), "reason" => refused.word())
         .increment(1);
+    let (layer, cure) = (refused.layer(), refused.cure());
     if loud {
-        tracing::info!(layer = refused.layer(), %peer, "refused: {refused}");
+        tracing::info!(layer, %peer, cure, "refused: {refused}");
     } else {
-        tracing::debug!(layer = refused.layer(), %peer, "refused: {refused}");
+        tracing::debug!(layer, %peer, cure, "refused: {refused}");
     }
 }

@@ -10,7 +10,6 @@ pub mod establish;
 pub mod shard;
 pub mod tls;
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +18,10 @@ use tokio::net::TcpListener;
 
 pub use admission::{Admission, Admissions};
 pub use ceiling::Ceiling;
+use establish::{Refused, report};
 use shard::Shard;
 
 use crate::clock;
-use crate::telemetry::CONNECTIONS_REFUSED;
 
 /// How long the acceptor rests when the process has no file descriptor left.
 const REST: Duration = Duration::from_millis(100);
@@ -64,21 +63,21 @@ impl Acceptor {
     pub async fn run(&self) {
         let mut lines = Ceiling::new(clock::now());
         loop {
-            let place = self.admissions.place().await;
+            let place = match self.admissions.free_place() {
+                Some(place) => place,
+                None => {
+                    if lines.admit(clock::now()) {
+                        let cure = "raise [listen] max_unauthenticated, or find who does not log in";
+                        tracing::warn!(layer = "accept", cure, "new connections wait: all places are taken");
+                    }
+                    self.admissions.place().await
+                }
+            };
             match self.listener.accept().await {
                 Ok((socket, peer)) => {
-                    let Some(admission) = self.admissions.admit(place, peer.ip()) else {
-                        let why = "too many connections from this address have not logged in";
-                        if lines.admit(clock::now()) {
-                            tracing::info!(layer = "accept", %peer, "refused: {why}");
-                        } else {
-                            tracing::debug!(layer = "accept", %peer, "refused: {why}");
-                        }
-                        metrics::counter!(CONNECTIONS_REFUSED, "layer" => "accept", "reason" => "source").increment(1);
-                        continue;
-                    };
-                    if let Err(error) = self.hand_over(socket, peer, admission) {
-                        tracing::warn!(%peer, %error, "cannot hand over a connection");
+                    let admitted = self.admissions.admit(place, peer.ip()).ok_or(Refused::TooManyOfSource);
+                    if let Err(refused) = admitted.and_then(|admission| self.hand_over(socket, peer, admission)) {
+                        report(peer, &refused, lines.admit(clock::now()));
                     }
                 }
                 Err(error) => {
@@ -89,10 +88,10 @@ impl Acceptor {
         }
     }
 
-    fn hand_over(&self, socket: tokio::net::TcpStream, peer: SocketAddr, admission: Admission) -> io::Result<()> {
-        socket.set_nodelay(true)?;
-        let socket = socket.into_std()?;
+    fn hand_over(&self, socket: tokio::net::TcpStream, peer: SocketAddr, admission: Admission) -> Result<(), Refused> {
+        socket.set_nodelay(true).map_err(Refused::NotHandedOver)?;
+        let socket = socket.into_std().map_err(Refused::NotHandedOver)?;
         let shard = self.shards.iter().min_by_key(|shard| shard.connections()).expect("there is at least one shard");
-        shard.hand_over(Accepted { socket, peer, admission })
+        shard.hand_over(Accepted { socket, peer, admission }).map_err(Refused::NotHandedOver)
     }
 }

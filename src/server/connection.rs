@@ -57,7 +57,7 @@ impl Serve for Connections {
         let establishing = Box::pin(establish::establish(socket, certificate, full, clock::wall()));
         let established = tokio::select! {
             established = establishing => established,
-            () = self.shared.drained() => return,
+            () = self.shared.drained() => Err(establish::Refused::Draining),
         };
         match established {
             Ok(established) => {
@@ -87,6 +87,7 @@ impl Connections {
         match login {
             // Nobody is served here any more; the client finds another server sooner without us.
             None => {
+                self.shared.not_established(peer, &establish::Refused::Draining);
                 driver.close();
                 self.farewell(&mut driver).await;
             }
@@ -101,7 +102,6 @@ impl Connections {
                         drop(registration);
                     }
                     Err(full) => {
-                        tracing::warn!(%full, "refused");
                         let (name, method) = (session.login().subject().as_str(), session.login().tunnel().method);
                         let refused = Refused { name: name.into(), method, reason: full.into() };
                         self.shared.login_refused(peer, session.correlation_id(), &refused);

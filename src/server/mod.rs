@@ -4,6 +4,7 @@
 //! `connection`, what a reload does in `loader` and `reload`.
 
 mod connection;
+mod cure;
 pub mod loader;
 mod login;
 mod operations;
@@ -183,7 +184,8 @@ fn shared(config: &Config, snapshots: Snapshots, audit: Audit, drain: Watch) -> 
             gateway: network.gateway,
             client: network.client,
             dns: network.gateway,
-            server_name: "wicketgate".to_owned(),
+            // Strangers are told this before their login.
+            server_name: "sstp".to_owned(),
         }),
         network: Arc::new(netstack::Config {
             gateway: network.gateway,

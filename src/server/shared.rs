@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::connection::Gone;
+use super::cure;
 use super::login::{Over, Refused};
 use super::refusals::Refusals;
 use crate::audit::{self, Audit};
@@ -157,11 +158,11 @@ impl Shared {
 
     /// A connection that ended before anybody gave a proof.
     pub(super) fn not_logged_in(&self, over: &Over) {
-        let layer = over.layer();
+        let (layer, cure) = (over.layer(), cure::of_connection(over));
         if self.has_line() {
-            tracing::info!(layer, "refused: {over}");
+            tracing::info!(layer, cure, "refused: {over}");
         } else {
-            tracing::debug!(layer, "refused: {over}");
+            tracing::debug!(layer, cure, "refused: {over}");
         }
         metrics::counter!(telemetry::CONNECTIONS_REFUSED, "layer" => layer, "reason" => over.word()).increment(1);
     }
@@ -171,12 +172,17 @@ impl Shared {
         let Refused { name, method, reason } = refused;
         metrics::counter!(telemetry::LOGINS, "method" => method.as_str(), "result" => "refused").increment(1);
         let text = name.escape_ascii().to_string();
+        let (name_sent, method_word, cure) = (text.as_str(), method.as_str(), cure::of_login(reason));
         let singly = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).singly(reason.word(), clock::now());
+        // Whom back-off refuses may have done nothing but to share an address, so at least the log names them.
+        if singly || self.has_line() {
+            tracing::info!(layer = "login", name = name_sent, method = method_word, cure, "refused: {reason}");
+        } else {
+            tracing::debug!(layer = "login", name = name_sent, method = method_word, cure, "refused: {reason}");
+        }
         if !singly {
-            tracing::debug!(layer = "login", name = text.as_str(), method = method.as_str(), "refused: {reason}");
             return;
         }
-        tracing::info!(layer = "login", name = text.as_str(), method = method.as_str(), "refused: {reason}");
         self.record(&audit::Event::LoginRefused(audit::LoginRefused {
             source: peer,
             user: name,

@@ -26,7 +26,7 @@ pub enum End {
     #[error("the client aborted{}", with(*status))]
     PeerAborted { status: Option<Status> },
     /// Where sstpc ends, which judges our certificate after the HTTP response.
-    #[error("the client left before its Call Connect Request; cure: it may not trust our certificate's issuer")]
+    #[error("the client left before its Call Connect Request")]
     ClosedBeforeCall,
     #[error("the client closed the connection")]
     ConnectionClosed,

@@ -45,22 +45,61 @@ pub struct TooLong {
     pub limit: usize,
 }
 
-/// Reads a head off the front of `bytes`.
-///
-/// `Ok(None)`: more bytes are needed. Otherwise the head, and its length including the blank line. The answer does not
-/// depend on how the bytes were cut into pieces.
-pub fn read_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, TooLong> {
-    let window = bytes.get(..MAX_HEAD).unwrap_or(bytes);
-    match scan(window) {
-        Scan::Whole(length) => {
-            let text = window.get(..length).and_then(|head| str::from_utf8(head).ok());
-            let head = text.map_or(Err("not ASCII"), parse).unwrap_or_else(Head::Malformed);
-            Ok(Some((head, length)))
-        }
-        Scan::Offence(reason, length) => Ok(Some((Head::Malformed(reason), length))),
-        Scan::Unfinished if bytes.len() >= MAX_HEAD => Err(TooLong { limit: MAX_HEAD }),
-        Scan::Unfinished => Ok(None),
+/// Reads a head that arrives in pieces. Each byte is looked at once, however small the pieces are.
+#[derive(Debug)]
+pub struct HeadReader {
+    scanned: usize,
+    line_is_empty: bool,
+    after_cr: bool,
+}
+
+impl Default for HeadReader {
+    fn default() -> Self {
+        Self { scanned: 0, line_is_empty: true, after_cr: false }
     }
+}
+
+impl HeadReader {
+    /// Reads a head off the front of `bytes`: all that has arrived, the bytes of earlier calls among them.
+    ///
+    /// `Ok(None)`: more bytes are needed. Otherwise the head, and its length including the blank line. The answer does
+    /// not depend on how the bytes were cut into pieces.
+    pub fn read(&mut self, bytes: &[u8]) -> Result<Option<(Head, usize)>, TooLong> {
+        let window = bytes.get(..MAX_HEAD).unwrap_or(bytes);
+        match self.scan(window) {
+            Scan::Whole => {
+                let text = window.get(..self.scanned).and_then(|head| str::from_utf8(head).ok());
+                let head = text.map_or(Err("not ASCII"), parse).unwrap_or_else(Head::Malformed);
+                Ok(Some((head, self.scanned)))
+            }
+            Scan::Offence(reason) => Ok(Some((Head::Malformed(reason), self.scanned))),
+            Scan::Unfinished if bytes.len() >= MAX_HEAD => Err(TooLong { limit: MAX_HEAD }),
+            Scan::Unfinished => Ok(None),
+        }
+    }
+
+    /// Finds the blank line, or the first byte before it that no head may contain, and stops behind it.
+    fn scan(&mut self, bytes: &[u8]) -> Scan {
+        for byte in bytes.get(self.scanned..).unwrap_or_default() {
+            self.scanned += 1;
+            match (self.after_cr, byte) {
+                (true, b'\n') if self.line_is_empty => return Scan::Whole,
+                (true, b'\n') => (self.after_cr, self.line_is_empty) = (false, true),
+                (true, _) => return Scan::Offence("CR without LF"),
+                (false, b'\n') => return Scan::Offence("LF without CR"),
+                (false, b'\r') => self.after_cr = true,
+                (false, 0x80..) => return Scan::Offence("not ASCII"),
+                (false, b'\t' | b' '..=b'~') => self.line_is_empty = false,
+                (false, _) => return Scan::Offence("control character"),
+            }
+        }
+        Scan::Unfinished
+    }
+}
+
+/// Reads a head off the front of `bytes`, as [`HeadReader::read`] does at its first call.
+pub fn read_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, TooLong> {
+    HeadReader::default().read(bytes)
 }
 
 /// The response that opens the tunnel. `date` is an IMF-fixdate ([RFC 9110] 5.6.7).
@@ -82,30 +121,10 @@ pub fn refusal(status: u16) -> &'static [u8] {
 }
 
 enum Scan {
-    /// The length up to and including the blank line.
-    Whole(usize),
-    /// What is wrong, and the length up to and including the byte that shows it.
-    Offence(&'static str, usize),
+    Whole,
+    /// What is wrong with the last byte that was looked at.
+    Offence(&'static str),
     Unfinished,
-}
-
-/// Finds the blank line, or the first byte before it that no head may contain.
-fn scan(bytes: &[u8]) -> Scan {
-    let mut line_is_empty = true;
-    let mut after_cr = false;
-    for (length, byte) in (1..).zip(bytes) {
-        match (after_cr, byte) {
-            (true, b'\n') if line_is_empty => return Scan::Whole(length),
-            (true, b'\n') => (after_cr, line_is_empty) = (false, true),
-            (true, _) => return Scan::Offence("CR without LF", length),
-            (false, b'\n') => return Scan::Offence("LF without CR", length),
-            (false, b'\r') => after_cr = true,
-            (false, 0x80..) => return Scan::Offence("not ASCII", length),
-            (false, b'\t' | b' '..=b'~') => line_is_empty = false,
-            (false, _) => return Scan::Offence("control character", length),
-        }
-    }
-    Scan::Unfinished
 }
 
 /// `text` is a whole head of ASCII, its lines ended by CR LF, with the blank line.
