@@ -42,6 +42,9 @@ pub enum Malformed {
     /// A length field that covers less than its own header, or more than there is.
     #[error("a length of {got}, expected {least} to {most}")]
     BadLength { least: usize, most: usize, got: usize },
+    /// More options than any client sends.
+    #[error("more than {limit} options")]
+    TooManyOptions { limit: usize },
     /// A name longer than any account can have.
     #[error("a name of {got} bytes, the limit is {limit}")]
     NameTooLong { got: usize, limit: usize },
@@ -270,6 +273,9 @@ impl<'a> ConfigureOption<'a> {
     /// What the length of one byte leaves for a value.
     pub const MAX_VALUE: usize = u8::MAX as usize - OPTION_HEADER;
 
+    /// The most options of one packet. Clients send ten; what is done with each may look at all others.
+    pub const MAX_OPTIONS: usize = 64;
+
     /// Reads the options of a whole Configure packet. One bad length spoils all of them.
     pub fn parse_all(mut data: &'a [u8]) -> Result<Vec<Self>, Malformed> {
         let mut options = Vec::new();
@@ -283,6 +289,9 @@ impl<'a> ConfigureOption<'a> {
                 .checked_sub(OPTION_HEADER)
                 .and_then(|length| rest.split_at_checked(length))
                 .ok_or(Malformed::BadLength { least: OPTION_HEADER, most, got })?;
+            if options.len() == Self::MAX_OPTIONS {
+                return Err(Malformed::TooManyOptions { limit: Self::MAX_OPTIONS });
+            }
             options.push(Self { kind: *kind, value });
             data = after;
         }
@@ -367,6 +376,13 @@ mod tests {
         let overrun = Malformed::BadLength { least: 2, most: 3, got: 4 };
         assert_eq!(ConfigureOption::parse_all(&[0x01, 0x04, 0x05]), Err(overrun));
         assert_eq!(ConfigureOption::parse_all(&[0x01]), Err(Malformed::TooShort { expected: 2, got: 1 }));
+    }
+
+    #[test]
+    fn a_packet_of_more_options_than_any_client_sends_is_malformed() {
+        let options = |number: usize| [0x55, 0x02].repeat(number);
+        assert_eq!(ConfigureOption::parse_all(&options(64)).unwrap().len(), 64);
+        assert_eq!(ConfigureOption::parse_all(&options(65)), Err(Malformed::TooManyOptions { limit: 64 }));
     }
 
     #[test]
