@@ -9,12 +9,13 @@
 //! * The third only takes the forgiveness away. It makes nobody wait for failures of somebody else, so guessing from a
 //!   thousand addresses cannot lock a person out: from an address of their own, the first attempt is always judged, and
 //!   the wait after it grows with their own failures only.
-//! * A source from which the user has logged in before is not judged by its neighbours: an office behind one address
-//!   keeps working while one machine in it guesses.
+//! * A user who has logged in from a source before is not judged by the neighbours there, nor they by this user: an office
+//!   behind one address keeps working while one machine in it guesses, and on the morning after its passwords expired.
+//!   And the wait of such a user ends at [`SOURCE_PACE`]: a machine at the user's own address that guesses without pause
+//!   wins most of the turns, but not all.
 //!
-//! What is left: who guesses at a name from the victim's own address makes that one name wait there, a minute at most;
-//! and who guesses without pause from an address takes most of its room from those there who have not logged in before.
-//! Who has is in memory only, so after a restart that is everybody.
+//! What is left: who guesses without pause from an address takes most of its room from those there who have not logged in
+//! before, and most turns of each name. Who has logged in is in memory only, so after a restart nobody has.
 //!
 //! IPv6 sources count by /64, which is what one subscriber has, and all of a /48, which one can easily get, as
 //! [`NETWORK_FACTOR`] sources. Tables are bounded; the oldest half goes first, so a flood of new sources makes us forget
@@ -45,7 +46,8 @@ const SIEGE: u32 = 30;
 /// The wait after the first failure that costs something.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// The longest wait: 1440 guesses a day and source, and bearable for whoever just learnt the right password.
+/// The longest wait of a user at a source that is new to both: 1440 guesses a day, and bearable for whoever just learnt
+/// the right password.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Failures are forgotten after once to twice this time.
@@ -87,11 +89,11 @@ impl Failures {
         self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
-    fn add(&mut self, free: u32, now: Instant) {
+    fn add(&mut self, free: u32, longest: Duration, now: Instant) {
         self.count = self.count.saturating_add(1);
         if let Some(doublings) = self.count.checked_sub(free.saturating_add(1)) {
             let wait = FIRST_WAIT.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX));
-            self.until = Some(now + wait.min(LONGEST_WAIT));
+            self.until = Some(now + wait.min(longest));
         }
     }
 }
@@ -147,15 +149,21 @@ impl Backoff {
 
     /// The attempt was judged, and its proof was wrong.
     pub fn failed(&mut self, user: &[u8], source: IpAddr, now: Instant) {
-        if let Some(network) = network_key(source) {
-            self.of_network.entry(network, now).add(SOURCE_PACE / NETWORK_FACTOR, now);
-        }
+        let network = network_key(source);
         let (user, source) = (self.user_key(user), source_key(source));
         let known = self.known.find((user, source), now).is_some();
         let everywhere = self.of_user.entry(user, now);
-        everywhere.add(u32::MAX, now);
+        everywhere.add(u32::MAX, LONGEST_WAIT, now);
         let free = if everywhere.count > SIEGE && !known { 1 } else { FREE_OF_USER };
-        self.of_user_and_source.entry((user, source), now).add(free, now);
+        let longest = if known { SOURCE_PACE } else { LONGEST_WAIT };
+        self.of_user_and_source.entry((user, source), now).add(free, longest, now);
+        if known {
+            // Not held to the source's count, so they must not fill it either.
+            return;
+        }
+        if let Some(network) = network {
+            self.of_network.entry(network, now).add(SOURCE_PACE / NETWORK_FACTOR, now);
+        }
         self.of_source.entry(source, now).add(SOURCE_PACE, now);
     }
 
@@ -377,6 +385,36 @@ mod tests {
         assert_eq!(bench.check("alice", HOME), Err(RetryIn(seconds(1))), "and then she waits a second, not a minute");
         bench.now += seconds(1);
         bench.success("alice", HOME);
+    }
+
+    #[test]
+    fn a_guesser_at_a_known_persons_own_address_does_not_lock_them_out() {
+        let mut bench = Bench::new();
+        bench.success("alice", OFFICE);
+        let (start, mut judged) = (bench.now, 0);
+        while bench.now - start < seconds(3600) {
+            match bench.guess("alice", OFFICE) {
+                Ok(()) => judged += 1,
+                Err(RetryIn(wait)) => {
+                    assert!(wait <= SOURCE_PACE, "{wait:?}");
+                    bench.now += wait;
+                }
+            }
+        }
+        assert!(judged <= 1205, "{judged} guesses an hour");
+        bench.now += SOURCE_PACE;
+        bench.success("alice", OFFICE);
+    }
+
+    #[test]
+    fn failures_of_known_people_do_not_shut_the_source_to_others() {
+        let mut bench = Bench::new();
+        let names: Vec<_> = (0..100).map(|n| format!("user-{n}")).collect();
+        names.iter().for_each(|name| bench.success(name, OFFICE));
+        for name in names.iter().flat_map(|name| [name; 4]) {
+            bench.guess(name, OFFICE).unwrap();
+        }
+        assert_eq!(bench.check("newcomer", OFFICE), Ok(()));
     }
 
     #[test]
