@@ -230,9 +230,10 @@ impl Registry {
     }
 
     /// Whether, with so many tunnels whose login goes on, it is not worth to ask who comes. A server that is just full
-    /// still asks, because whoever comes may replace a session of their own.
+    /// still asks, because whoever comes may replace a session of their own; one that is not full always asks, because
+    /// strangers whose login never ends must not shut it.
     pub fn is_crowded(&self, logging_in: usize) -> bool {
-        self.sessions().len().saturating_add(logging_in) >= self.limits.max_sessions.saturating_add(RETURNING)
+        logging_in >= RETURNING && self.sessions().len() >= self.limits.max_sessions
     }
 
     /// The live sessions without those that were replaced, oldest first.
@@ -322,6 +323,7 @@ mod tests {
     fn a_full_server_hears_a_few_logins_more() {
         let registry = registry();
         let sessions = ["alice", "bob", "carol"].map(|name| session(name, 1 + u64::from(name.as_bytes()[0])));
+        assert!(!registry.is_crowded(1000), "only a full server is");
         let _places =
             sessions.each_ref().map(|session| registry.register(session).unwrap_or_else(|full| panic!("{full}")));
         assert!(registry.is_full() && !registry.is_crowded(0) && !registry.is_crowded(63));
