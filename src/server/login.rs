@@ -20,6 +20,10 @@ use crate::{clock, ppp, sstp, tunnel};
 /// Connected (MS-SSTP 3.3.2.1), and 30 s for IPCP. The machines have these deadlines too; this one holds whatever they do.
 const LOGIN: Duration = Duration::from_secs(150);
 
+/// With what the name of the computer begins in one of the three Identifications of Windows; the others are its version
+/// and a number.
+const DEVICE: [&str; 2] = ["MSRAS-0-", "MSRAS-1-"];
+
 /// A login that succeeded and is bound to its connection.
 pub(super) struct LoggedIn {
     pub(super) identity: Identity,
@@ -193,7 +197,11 @@ pub(super) async fn log_in(
                     }
                 }
             }
-            Step::Identification(text) => device = Some(text),
+            Step::Identification(text) => {
+                if device.is_none() || DEVICE.iter().any(|prefix| text.starts_with(prefix)) {
+                    device = Some(text);
+                }
+            }
             Step::Up(binding) => {
                 // Up means that a login was accepted, so somebody is known.
                 let Some(Known { proven, name, method }) = known.take() else { continue };
