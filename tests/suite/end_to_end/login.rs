@@ -134,8 +134,14 @@ async fn one_session_too_many_ends_the_persons_oldest() {
 async fn a_full_server_takes_nobody_more_until_somebody_leaves() {
     let world = World::builder().set("tunnel", "max_sessions = 2").start().await;
     let (alice, _bob) = (world.connect("alice").await, world.connect("bob").await);
-    let refused = world.try_connect(world.profile("carol")).await.err();
-    assert!(matches!(refused, Some(Error::Disconnected(_))), "{refused:?}");
+    // Her tunnel may be up for the moment that it takes to look for room.
+    match world.try_connect(world.profile("carol")).await {
+        Err(error) => assert!(matches!(error, Error::Disconnected(_)), "{error:?}"),
+        Ok(tunnel) => {
+            let ended = within_a_second("the end of her tunnel", tunnel.closed()).await;
+            assert!(matches!(ended, wicket_client::Ended::Disconnected(_)), "{ended:?}");
+        }
+    }
     let record = world.record(|record| record["event"] == "login-refused").await;
     assert_eq!(record["reason"], "full");
     alice.disconnect().await;
