@@ -6,7 +6,7 @@ use super::event::{
     Alarm, AuditLost, Decision, End, Event, LoginRefused, LoginsRefused, PolicyLoadFailed, PolicyLoaded, PreLimited,
     Reloaded, Request, TunnelDown, TunnelUp, UsersReloaded,
 };
-use super::line::Line;
+use super::line::{Key, Line, key};
 use super::{MAX_LINE, Rfc3339};
 use crate::identity::{Kind, Method};
 
@@ -23,7 +23,7 @@ pub fn encode(at: SystemTime, event: &Event<'_>, buffer: &mut Vec<u8>) {
     let mut longest = LONGEST;
     loop {
         let mut line = Line::new(buffer, longest);
-        line.word("time", &Rfc3339(at).text());
+        line.word(key!("time"), &Rfc3339(at).text());
         event.write(&mut line);
         line.end();
         // Every text can be cut and every list is bounded, so a line of empty texts fits: the loop ends.
@@ -54,7 +54,7 @@ impl Event<'_> {
     }
 }
 
-fn optional(line: &mut Line<'_>, key: &'static str, text: Option<&str>) {
+fn optional(line: &mut Line<'_>, key: Key, text: Option<&str>) {
     if let Some(text) = text {
         line.text(key, text);
     }
@@ -66,100 +66,100 @@ fn millis(duration: Duration) -> u64 {
 
 impl TunnelUp<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.word("event", b"tunnel-up");
-        line.plain("session", self.session);
-        line.text("user", self.user);
-        line.plain("source", self.source);
-        line.text("method", self.method.as_str());
-        line.text("binding", self.binding.as_str());
-        optional(line, "correlation", self.correlation);
+        line.word(key!("event"), b"tunnel-up");
+        line.word(key!("session"), &self.session.text());
+        line.text(key!("user"), self.user);
+        line.address(key!("source"), self.source);
+        line.text(key!("method"), self.method.as_str());
+        line.text(key!("binding"), self.binding.as_str());
+        optional(line, key!("correlation"), self.correlation);
     }
 }
 
 impl TunnelDown<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.word("event", b"tunnel-down");
-        line.plain("session", self.session);
-        line.text("user", self.user);
-        line.plain("source", self.source);
-        line.text("reason", self.reason);
-        line.number("seconds", self.lasted.as_secs());
-        line.number("received", self.received);
-        line.number("sent", self.sent);
-        line.number("requests", self.requests);
+        line.word(key!("event"), b"tunnel-down");
+        line.word(key!("session"), &self.session.text());
+        line.text(key!("user"), self.user);
+        line.address(key!("source"), self.source);
+        line.text(key!("reason"), self.reason);
+        line.number(key!("seconds"), self.lasted.as_secs());
+        line.number(key!("received"), self.received);
+        line.number(key!("sent"), self.sent);
+        line.number(key!("requests"), self.requests);
     }
 }
 
 impl LoginRefused<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.word("event", b"login-refused");
-        line.plain("source", self.source);
-        line.bytes("user", self.user);
-        optional(line, "method", self.method.map(Method::as_str));
-        line.text("reason", self.reason);
-        optional(line, "correlation", self.correlation);
+        line.word(key!("event"), b"login-refused");
+        line.address(key!("source"), self.source);
+        line.bytes(key!("user"), self.user);
+        optional(line, key!("method"), self.method.map(Method::as_str));
+        line.text(key!("reason"), self.reason);
+        optional(line, key!("correlation"), self.correlation);
     }
 }
 
 impl LoginsRefused<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.plain("event", "logins-refused");
-        line.text("reason", self.reason);
-        line.number("count", self.count);
+        line.plain(key!("event"), "logins-refused");
+        line.text(key!("reason"), self.reason);
+        line.number(key!("count"), self.count);
     }
 }
 
 impl Decision<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.word("event", b"decision");
-        line.word("decision_id", &self.id.text());
-        line.text("bundle", self.bundle);
-        optional(line, "api", self.api);
-        optional(line, "rule", self.rule);
-        line.text("outcome", self.outcome.as_str());
-        line.text("reason", self.reason);
+        line.word(key!("event"), b"decision");
+        line.word(key!("decision_id"), &self.id.text());
+        line.text(key!("bundle"), self.bundle);
+        optional(line, key!("api"), self.api);
+        optional(line, key!("rule"), self.rule);
+        line.text(key!("outcome"), self.outcome.as_str());
+        line.text(key!("reason"), self.reason);
         if !self.near_miss.is_empty() {
-            line.texts("near_miss", self.near_miss.iter().copied(), MAX_NEAR_MISSES);
+            line.texts(key!("near_miss"), self.near_miss.iter().copied(), MAX_NEAR_MISSES);
         }
-        line.object("user", |line| {
-            line.text("id", self.user);
+        line.object(key!("user"), |line| {
+            line.text(key!("id"), self.user);
             line.text(
-                "kind",
+                key!("kind"),
                 match self.kind {
                     Kind::Person => "person",
                     Kind::Client => "client",
                 },
             );
         });
-        optional(line, "groups_hash", self.groups_hash);
+        optional(line, key!("groups_hash"), self.groups_hash);
         if let Some(token) = &self.token {
-            line.object("token", |line| {
-                line.text("issuer", token.issuer);
-                line.text("sub", token.subject);
-                optional(line, "client", token.client);
-                line.text("jti_hash", token.id_hash);
+            line.object(key!("token"), |line| {
+                line.text(key!("issuer"), token.issuer);
+                line.text(key!("sub"), token.subject);
+                optional(line, key!("client"), token.client);
+                line.text(key!("jti_hash"), token.id_hash);
             });
         }
         if let Some(certificate) = &self.certificate {
-            line.object("cert", |line| {
-                line.text("spki", certificate.spki);
-                line.text("serial", certificate.serial);
-                line.text("issuer", certificate.issuer);
+            line.object(key!("cert"), |line| {
+                line.text(key!("spki"), certificate.spki);
+                line.text(key!("serial"), certificate.serial);
+                line.text(key!("issuer"), certificate.issuer);
             });
         }
-        line.object("tunnel", |line| {
-            line.plain("id", self.session);
-            line.plain("source", self.source);
-            line.text("method", self.method.as_str());
-            line.number("age", self.age.as_secs());
+        line.object(key!("tunnel"), |line| {
+            line.word(key!("id"), &self.session.text());
+            line.address(key!("source"), self.source);
+            line.text(key!("method"), self.method.as_str());
+            line.number(key!("age"), self.age.as_secs());
         });
         if let Some(request) = &self.request {
-            line.object("req", |line| request.write(line));
+            line.object(key!("req"), |line| request.write(line));
         }
         if !self.limits.is_empty() {
-            line.objects("limits", self.limits, MAX_LIMITS, |line, limit| {
-                line.text("id", limit.id);
-                line.number("remaining", limit.remaining);
+            line.objects(key!("limits"), self.limits, MAX_LIMITS, |line, limit| {
+                line.text(key!("id"), limit.id);
+                line.number(key!("remaining"), limit.remaining);
             });
         }
     }
@@ -167,108 +167,108 @@ impl Decision<'_> {
 
 impl Request<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.text("method", self.method);
-        line.text("host", self.host);
-        line.text("path", self.path);
-        optional(line, "path_hash", self.path_hash);
+        line.text(key!("method"), self.method);
+        line.text(key!("host"), self.host);
+        line.text(key!("path"), self.path);
+        optional(line, key!("path_hash"), self.path_hash);
         if !self.query_names.is_empty() {
-            line.texts("query_names", self.query_names.iter().copied(), MAX_NAMES);
+            line.texts(key!("query_names"), self.query_names.iter().copied(), MAX_NAMES);
         }
         if let Some(bytes) = self.bytes {
-            line.number("bytes", bytes);
+            line.number(key!("bytes"), bytes);
         }
     }
 }
 
 impl End<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.word("event", b"end");
-        line.word("decision_id", &self.id.text());
-        line.plain("session", self.session);
-        line.text("result", self.result);
-        line.object("resp", |line| {
+        line.word(key!("event"), b"end");
+        line.word(key!("decision_id"), &self.id.text());
+        line.word(key!("session"), &self.session.text());
+        line.text(key!("result"), self.result);
+        line.object(key!("resp"), |line| {
             if let Some(status) = self.status {
-                line.number("status", status.into());
+                line.number(key!("status"), status.into());
             }
-            line.number("bytes", self.bytes);
-            line.number("ms", millis(self.took));
+            line.number(key!("bytes"), self.bytes);
+            line.number(key!("ms"), millis(self.took));
             if let Some(upstream) = self.upstream {
-                line.number("upstream_ms", millis(upstream));
+                line.number(key!("upstream_ms"), millis(upstream));
             }
         });
-        line.object("req", |line| line.number("bytes", self.request_bytes));
+        line.object(key!("req"), |line| line.number(key!("bytes"), self.request_bytes));
     }
 }
 
 impl PreLimited<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.word("event", b"pre-limited");
-        line.plain("session", self.session);
-        line.text("user", self.user);
-        line.text("limit", self.limit);
-        line.number("count", self.count);
+        line.word(key!("event"), b"pre-limited");
+        line.word(key!("session"), &self.session.text());
+        line.text(key!("user"), self.user);
+        line.text(key!("limit"), self.limit);
+        line.number(key!("count"), self.count);
     }
 }
 
 impl Alarm<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.word("event", b"alarm");
-        line.text("alarm", self.alarm);
+        line.word(key!("event"), b"alarm");
+        line.text(key!("alarm"), self.alarm);
         if let Some(id) = self.id {
-            line.plain("decision_id", id);
+            line.word(key!("decision_id"), &id.text());
         }
         if let Some(session) = self.session {
-            line.plain("session", session);
+            line.word(key!("session"), &session.text());
         }
-        line.text("user", self.user);
-        line.text("other", self.other);
+        line.text(key!("user"), self.user);
+        line.text(key!("other"), self.other);
     }
 }
 
 impl PolicyLoaded<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.word("event", b"policy-loaded");
-        line.text("bundle", self.bundle);
-        optional(line, "previous", self.previous);
-        line.number("apis", self.apis);
-        line.number("rules", self.rules);
-        line.number("tests", self.tests);
+        line.word(key!("event"), b"policy-loaded");
+        line.text(key!("bundle"), self.bundle);
+        optional(line, key!("previous"), self.previous);
+        line.number(key!("apis"), self.apis);
+        line.number(key!("rules"), self.rules);
+        line.number(key!("tests"), self.tests);
     }
 }
 
 impl PolicyLoadFailed<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.word("event", b"policy-load-failed");
-        optional(line, "kept", self.kept);
-        line.number("complaints", self.complaints);
-        line.text("code", self.code);
-        line.text("file", self.file);
-        line.number("line", self.line);
-        line.number("column", self.column);
-        line.text("message", self.message);
+        line.word(key!("event"), b"policy-load-failed");
+        optional(line, key!("kept"), self.kept);
+        line.number(key!("complaints"), self.complaints);
+        line.text(key!("code"), self.code);
+        line.text(key!("file"), self.file);
+        line.number(key!("line"), self.line);
+        line.number(key!("column"), self.column);
+        line.text(key!("message"), self.message);
     }
 }
 
 impl UsersReloaded {
     fn write(&self, line: &mut Line<'_>) {
-        line.word("event", b"users-reloaded");
-        line.number("enabled", self.enabled);
-        line.number("disabled", self.disabled);
+        line.word(key!("event"), b"users-reloaded");
+        line.number(key!("enabled"), self.enabled);
+        line.number(key!("disabled"), self.disabled);
     }
 }
 
 impl Reloaded<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.word("event", b"reloaded");
-        line.text("what", self.what);
-        line.text("result", self.result);
+        line.word(key!("event"), b"reloaded");
+        line.text(key!("what"), self.what);
+        line.text(key!("result"), self.result);
     }
 }
 
 impl AuditLost {
     fn write(&self, line: &mut Line<'_>) {
-        line.word("event", b"audit-lost");
-        line.number("count", self.count);
+        line.word(key!("event"), b"audit-lost");
+        line.number(key!("count"), self.count);
     }
 }
 

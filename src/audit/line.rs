@@ -5,6 +5,19 @@
 
 use std::fmt;
 use std::io::Write as _;
+use std::net::SocketAddr;
+
+/// A field's name as it stands in a line, with the comma before it: `,"name":`. Made by [`key!`].
+#[derive(Clone, Copy)]
+pub(super) struct Key(pub(super) &'static str);
+
+/// The key of a field. Keys are our own words and need no escaping.
+macro_rules! key {
+    ($name:literal) => {
+        $crate::audit::line::Key(concat!(",\"", $name, "\":"))
+    };
+}
+pub(super) use key;
 
 /// Writes the fields of one object.
 pub(super) struct Line<'a> {
@@ -28,22 +41,25 @@ impl<'a> Line<'a> {
     /// Ends the line.
     pub(super) fn end(mut self) {
         if self.cut {
-            self.key("cut");
+            self.key(key!("cut"));
             self.buffer.extend_from_slice(b"true");
         }
         self.buffer.extend_from_slice(b"}\n");
     }
 
-    /// Begins a field. Keys are our own words and need no escaping.
-    fn key(&mut self, key: &'static str) {
-        self.comma();
-        self.buffer.push(b'"');
-        self.buffer.extend_from_slice(key.as_bytes());
-        self.buffer.extend_from_slice(b"\":");
+    /// Begins a field.
+    fn key(&mut self, key: Key) {
+        let Key(key) = key;
+        let key = key.as_bytes();
+        self.buffer.extend_from_slice(if self.is_first() { &key[1..] } else { key });
+    }
+
+    fn is_first(&self) -> bool {
+        matches!(self.buffer.last(), None | Some(b'{' | b'['))
     }
 
     fn comma(&mut self) {
-        if !matches!(self.buffer.last(), None | Some(b'{' | b'[')) {
+        if !self.is_first() {
             self.buffer.push(b',');
         }
     }
@@ -55,41 +71,68 @@ impl<'a> Line<'a> {
         } else {
             text.len()
         };
-        serde_json::to_writer(&mut *self.buffer, &text[..end]).expect(TAKES_ALL);
+        let text = &text[..end];
+        // Nearly all texts need no escape, and to see that costs less than to look for one byte by byte.
+        let plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
+        if text.bytes().fold(true, |all, byte| all & plain(byte)) {
+            self.quoted(text.as_bytes());
+        } else {
+            serde_json::to_writer(&mut *self.buffer, text).expect(TAKES_ALL);
+        }
     }
 
-    pub(super) fn text(&mut self, key: &'static str, text: &str) {
+    pub(super) fn text(&mut self, key: Key, text: &str) {
         self.key(key);
         self.string(text);
     }
 
     /// Bytes that a stranger sent and that should be text.
-    pub(super) fn bytes(&mut self, key: &'static str, bytes: &[u8]) {
+    pub(super) fn bytes(&mut self, key: Key, bytes: &[u8]) {
         self.key(key);
         self.string(&String::from_utf8_lossy(bytes));
     }
 
-    pub(super) fn number(&mut self, key: &'static str, number: u64) {
+    pub(super) fn number(&mut self, key: Key, number: u64) {
         self.key(key);
-        serde_json::to_writer(&mut *self.buffer, &number).expect(TAKES_ALL);
+        self.buffer.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
     }
 
     /// Letters, digits and marks that JSON does not escape: our own words, ids and times.
-    pub(super) fn word(&mut self, key: &'static str, word: &[u8]) {
+    pub(super) fn word(&mut self, key: Key, word: &[u8]) {
+        self.key(key);
+        self.quoted(word);
+    }
+
+    fn quoted(&mut self, text: &[u8]) {
+        self.buffer.push(b'"');
+        self.buffer.extend_from_slice(text);
+        self.buffer.push(b'"');
+    }
+
+    /// The outer address of a client.
+    pub(super) fn address(&mut self, key: Key, address: SocketAddr) {
+        let SocketAddr::V4(address) = address else { return self.plain(key, address) };
         self.key(key);
         self.buffer.push(b'"');
-        self.buffer.extend_from_slice(word);
+        for (at, octet) in address.ip().octets().into_iter().enumerate() {
+            if at > 0 {
+                self.buffer.push(b'.');
+            }
+            self.buffer.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+        }
+        self.buffer.push(b':');
+        self.buffer.extend_from_slice(itoa::Buffer::new().format(address.port()).as_bytes());
         self.buffer.push(b'"');
     }
 
     /// What prints as letters, digits and marks that JSON does not escape: sessions and addresses.
-    pub(super) fn plain(&mut self, key: &'static str, value: impl fmt::Display) {
+    pub(super) fn plain(&mut self, key: Key, value: impl fmt::Display) {
         self.key(key);
         write!(self.buffer, "\"{value}\"").expect(TAKES_ALL);
     }
 
     /// The first `most` of a list of texts; more than that counts as a cut.
-    pub(super) fn texts<'t>(&mut self, key: &'static str, texts: impl IntoIterator<Item = &'t str>, most: usize) {
+    pub(super) fn texts<'t>(&mut self, key: Key, texts: impl IntoIterator<Item = &'t str>, most: usize) {
         self.key(key);
         self.buffer.push(b'[');
         for (index, text) in texts.into_iter().enumerate() {
@@ -103,7 +146,7 @@ impl<'a> Line<'a> {
         self.buffer.push(b']');
     }
 
-    pub(super) fn object(&mut self, key: &'static str, fields: impl FnOnce(&mut Self)) {
+    pub(super) fn object(&mut self, key: Key, fields: impl FnOnce(&mut Self)) {
         self.key(key);
         self.buffer.push(b'{');
         fields(self);
@@ -113,7 +156,7 @@ impl<'a> Line<'a> {
     /// The first `most` of a list of objects; more than that counts as a cut.
     pub(super) fn objects<T>(
         &mut self,
-        key: &'static str,
+        key: Key,
         items: impl IntoIterator<Item = T>,
         most: usize,
         mut fields: impl FnMut(&mut Self, T),
@@ -153,10 +196,10 @@ mod tests {
         #[test]
         fn any_strings_come_out_as_they_went_in(one: String, many: Vec<String>, number: u64) {
             let value = written(usize::MAX, |line| {
-                line.text("one", &one);
-                line.number("number", number);
-                line.object("inner", |line| line.texts("many", many.iter().map(String::as_str), usize::MAX));
-                line.objects("each", &many, usize::MAX, |line, text| line.text("text", text));
+                line.text(key!("one"), &one);
+                line.number(key!("number"), number);
+                line.object(key!("inner"), |line| line.texts(key!("many"), many.iter().map(String::as_str), usize::MAX));
+                line.objects(key!("each"), &many, usize::MAX, |line, text| line.text(key!("text"), text));
             });
             prop_assert_eq!(&value["one"], one.as_str());
             prop_assert_eq!(value["number"].as_u64(), Some(number));
@@ -167,13 +210,13 @@ mod tests {
 
         #[test]
         fn any_bytes_come_out_as_text(bytes: Vec<u8>) {
-            let value = written(usize::MAX, |line| line.bytes("bytes", &bytes));
+            let value = written(usize::MAX, |line| line.bytes(key!("bytes"), &bytes));
             prop_assert_eq!(value["bytes"].as_str(), Some(&*String::from_utf8_lossy(&bytes)));
         }
 
         #[test]
         fn a_cut_text_is_a_beginning_and_is_marked(text in ".{0,40}", longest in 0_usize..40) {
-            let value = written(longest, |line| line.text("text", &text));
+            let value = written(longest, |line| line.text(key!("text"), &text));
             let kept = value["text"].as_str().unwrap();
             prop_assert!(text.starts_with(kept) && kept.len() <= longest.max(text.len().min(longest)));
             prop_assert_eq!(value["cut"].as_bool().unwrap_or(false), text.len() > longest);
@@ -182,24 +225,24 @@ mod tests {
 
     #[test]
     fn a_line_in_a_string_stays_one_line() {
-        let value = written(99, |line| line.text("text", "a\n{\"event\":\"decision\"}\r\u{2028}\u{0}"));
+        let value = written(99, |line| line.text(key!("text"), "a\n{\"event\":\"decision\"}\r\u{2028}\u{0}"));
         assert_eq!(value["text"], "a\n{\"event\":\"decision\"}\r\u{2028}\u{0}");
     }
 
     #[test]
     fn long_lists_are_cut_and_marked() {
-        let value = written(99, |line| line.texts("list", ["a", "b", "c"], 2));
+        let value = written(99, |line| line.texts(key!("list"), ["a", "b", "c"], 2));
         assert_eq!(value, serde_json::json!({"list": ["a", "b"], "cut": true}));
-        let value = written(99, |line| line.objects("list", [1, 2], 1, |line, n| line.number("n", n)));
+        let value = written(99, |line| line.objects(key!("list"), [1, 2], 1, |line, n| line.number(key!("n"), n)));
         assert_eq!(value, serde_json::json!({"list": [{"n": 1}], "cut": true}));
     }
 
     #[test]
     fn empty_objects_and_lists_are_valid() {
         let value = written(99, |line| {
-            line.object("a", |_| {});
-            line.texts("b", [], 9);
-            line.plain("c", 7);
+            line.object(key!("a"), |_| {});
+            line.texts(key!("b"), [], 9);
+            line.plain(key!("c"), 7);
         });
         assert_eq!(value, serde_json::json!({"a": {}, "b": [], "c": "7"}));
     }

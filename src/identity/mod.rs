@@ -67,6 +67,17 @@ impl SessionId {
         Self(random)
     }
 
+    /// The printed form, which stands in every record and every forwarded request.
+    pub fn text(self) -> [u8; 18] {
+        let mut text = *b"s-0000000000000000";
+        let mut rest = self.0;
+        for digit in text[2..].iter_mut().rev() {
+            *digit = b"0123456789abcdef"[(rest % 16) as usize];
+            rest /= 16;
+        }
+        text
+    }
+
     /// Reads the printed form.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix("s-").filter(|digits| digits.len() == 16)?;
@@ -76,7 +87,7 @@ impl SessionId {
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "s-{:016x}", self.0)
+        f.write_str(std::str::from_utf8(&self.text()).expect("digits are ASCII"))
     }
 }
 

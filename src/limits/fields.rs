@@ -40,22 +40,33 @@ impl Exceeded<'_> {
 }
 
 fn policy(limit: &str, quota: &Quota) -> String {
-    format!("{};q={};w={}", string(limit), quota.burst(), seconds(quota.window()).max(1))
+    let mut field = string(limit);
+    parameter(&mut field, ";q=", quota.burst().get().into());
+    parameter(&mut field, ";w=", seconds(quota.window()).max(1));
+    field
 }
 
 fn state(limit: &str, remaining: u32, time: Duration) -> String {
-    format!("{};r={remaining};t={}", string(limit), seconds(time))
+    let mut field = string(limit);
+    parameter(&mut field, ";r=", remaining.into());
+    parameter(&mut field, ";t=", seconds(time));
+    field
 }
 
-/// A String of RFC 9651 section 3.3.3; what it cannot hold is left out.
+fn parameter(field: &mut String, name: &str, number: u64) {
+    field.push_str(name);
+    field.push_str(itoa::Buffer::new().format(number));
+}
+
+/// A String of RFC 9651 section 3.3.3, with room for two parameters; what it cannot hold is left out.
 fn string(text: &str) -> String {
-    let mut string = String::with_capacity(text.len() + 2);
+    let mut string = String::with_capacity(text.len() + 2 + 2 * 23);
     string.push('"');
-    for letter in text.chars().filter(|letter| letter.is_ascii_graphic() || *letter == ' ') {
-        if matches!(letter, '"' | '\\') {
+    for byte in text.bytes().filter(|byte| matches!(byte, b' '..=b'~')) {
+        if matches!(byte, b'"' | b'\\') {
             string.push('\\');
         }
-        string.push(letter);
+        string.push(char::from(byte));
     }
     string.push('"');
     string

@@ -281,7 +281,10 @@ fn check_authorization(value: &[u8]) -> Result<(), Malformed> {
         return Err(Malformed::ConnectionLogin);
     }
     match token(value) {
-        Some(token) if token.iter().any(|byte| matches!(byte, b',' | b' ' | b'\t')) => Err(Malformed::TwoTokens),
+        // The longest of all values, so again without early exit.
+        Some(token) if token.iter().fold(false, |found, &byte| found | matches!(byte, b',' | b' ' | b'\t')) => {
+            Err(Malformed::TwoTokens)
+        }
         Some(_) | None => Ok(()),
     }
 }

@@ -41,7 +41,7 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(Fault::ObsFold);
     }
-    let colon = line.iter().position(|&byte| byte == b':').ok_or(Fault::NoColon)?;
+    let colon = memchr::memchr(b':', line).ok_or(Fault::NoColon)?;
     let (name, rest) = line.split_at(colon);
     if matches!(name.last(), Some(b' ' | b'\t')) {
         return Err(Fault::SpaceBeforeColon);

@@ -84,7 +84,7 @@ struct Search {
 impl Search {
     /// Searches the bytes that were added; returns what was found, and the end of the bytes that show it.
     fn advance(&mut self, bytes: &[u8], limit: usize, first_line_limit: usize) -> Option<(usize, Found)> {
-        while let Some(ahead) = find_line_feed(bytes.get(self.searched..)?) {
+        while let Some(ahead) = memchr::memchr(b'\n', bytes.get(self.searched..)?) {
             let at = self.searched + ahead;
             if self.line == 0 && at >= first_line_limit {
                 return Some((first_line_limit, Found::FirstLineLimit));
@@ -112,19 +112,10 @@ impl Search {
 pub(super) fn lines(section: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = section;
     std::iter::from_fn(move || {
-        let end = find_line_feed(rest).unwrap_or(rest.len());
+        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
         let (line, tail) = rest.split_at_checked(end)?;
         rest = tail.get(1..).unwrap_or_default();
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         (!line.is_empty()).then_some(line)
     })
-}
-
-/// The first line feed. Whole blocks are looked at with vector instructions, for heads are read twice.
-fn find_line_feed(bytes: &[u8]) -> Option<usize> {
-    const BLOCK: usize = 32;
-    let has_none = |block: &&[u8]| !block.iter().fold(false, |found, &byte| found | (byte == b'\n'));
-    let skipped = bytes.chunks_exact(BLOCK).take_while(has_none).count() * BLOCK;
-    let ahead = bytes.get(skipped..)?.iter().position(|&byte| byte == b'\n')?;
-    Some(skipped + ahead)
 }
