@@ -152,7 +152,7 @@ pub struct Charge {
     /// The limit.
     pub limit: Arc<Limit>,
     /// The bucket: `user=alice`, parts separated by spaces.
-    pub key: Box<str>,
+    pub key: String,
 }
 
 /// An allow rule that speaks about a refused request without holding for its caller.

@@ -109,8 +109,9 @@ pub fn explain(bundle: &Bundle, facts: &Facts<'_>) -> Explanation {
     let mut allows = Vec::new();
     if let Some((api, relative)) = api.and_then(|api| Some((api, api.relative(request.path())?))) {
         let seen = seen(api, facts);
-        let both = readings(request.path(), relative);
-        denies.extend(bundle.org.denies.iter().map(|rule| Line::of(rule, &seen, &both)));
+        let both = [request.path(), relative];
+        let both = readings(&both);
+        denies.extend(bundle.org.denies.iter().map(|rule| Line::of(rule, &seen, both)));
         denies.extend(api.denies.iter().map(|rule| Line::of(rule, &seen, &[relative])));
         allows.extend(api.allows.iter().map(|rule| Line::of(rule, &seen, &[relative])));
         allows.sort_by_key(|line| std::cmp::Reverse(line.nearness()));

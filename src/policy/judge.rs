@@ -60,9 +60,10 @@ pub(crate) fn seen<'a>(api: &Api, facts: &'a Facts<'a>) -> Seen<'a> {
 }
 
 /// The readings of the path that the organisation's rules look at: the one on the wire, and the one below `base`,
-/// which is what the upstream sees when the API strips it.
-pub(crate) fn readings<'p>(path: &'p str, relative: &'p str) -> [&'p str; 2] {
-    [path, relative]
+/// which is what the upstream sees when the API strips it. Without a base they are one.
+pub(crate) fn readings<'r, 'p>(both: &'r [&'p str; 2]) -> &'r [&'p str] {
+    let [path, relative] = both;
+    if path.len() == relative.len() { &both[..1] } else { both }
 }
 
 fn denial(reason: Reason, api: Option<&Arc<Api>>) -> Denial {
@@ -84,8 +85,9 @@ fn deny(reason: Reason, api: Option<&Arc<Api>>) -> Judgement {
 
 fn denied(bundle: &Bundle, api: &Arc<Api>, seen: &Seen<'_>, relative: &str) -> Option<Denial> {
     let request = seen.facts.request;
-    let both = readings(request.path(), relative);
-    let org = bundle.org.denies.iter().filter(|rule| rule.routes(request.method(), &both));
+    let both = [request.path(), relative];
+    let both = readings(&both);
+    let org = bundle.org.denies.iter().filter(|rule| rule.routes(request.method(), both));
     let own = api.denies.iter().filter(|rule| rule.routes(request.method(), &[relative]));
     let org = org.map(|rule| (rule, bundle.org.owner.as_ref().unwrap_or(&api.owner)));
     let own = own.map(|rule| (rule, &api.owner));
@@ -133,10 +135,11 @@ fn no_rule(api: &Arc<Api>, seen: &Seen<'_>, relative: &str) -> Denial {
 /// The buckets of all limits that count the request, or the limit with an unknown key.
 fn charges(bundle: &Bundle, api: &Arc<Api>, seen: &Seen<'_>, relative: &str) -> Result<Vec<Charge>, RuleId> {
     let request = seen.facts.request;
-    let both = readings(request.path(), relative);
+    let both = [request.path(), relative];
+    let both = readings(&both);
     let mut charges = Vec::with_capacity(bundle.org.limits.len() + api.limits.len());
     for applied in &bundle.org.limits {
-        charges.extend(charge(applied, api, seen, &both)?);
+        charges.extend(charge(applied, api, seen, both)?);
     }
     for applied in &api.limits {
         charges.extend(charge(applied, api, seen, &[relative])?);
@@ -160,7 +163,8 @@ fn charge(applied: &Applied, api: &Api, seen: &Seen<'_>, paths: &[&str]) -> Resu
             }
             KeyPart::Tunnel => {
                 let session = seen.facts.session.ok_or_else(unknown)?;
-                limit::append(&mut key, "tunnel", &session.to_string());
+                let session = session.text();
+                limit::append(&mut key, "tunnel", std::str::from_utf8(&session).map_err(|_| unknown())?);
             }
             KeyPart::Api => limit::append(&mut key, "api", &api.name),
             KeyPart::Path(name) => {
@@ -172,7 +176,7 @@ fn charge(applied: &Applied, api: &Api, seen: &Seen<'_>, paths: &[&str]) -> Resu
             }
         }
     }
-    Ok(Some(Charge { limit: applied.limit.clone(), key: key.into() }))
+    Ok(Some(Charge { limit: applied.limit.clone(), key }))
 }
 
 /// Decides one request of one identity. The only way to a permit.

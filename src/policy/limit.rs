@@ -69,6 +69,10 @@ pub(crate) fn append(key: &mut String, name: &str, value: &str) {
         }
         return;
     }
+    if !value.contains([' ', '%']) {
+        key.push_str(value);
+        return;
+    }
     for sign in value.chars() {
         match sign {
             '%' => key.push_str("%25"),

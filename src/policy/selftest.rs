@@ -149,7 +149,7 @@ fn compare(test: &Test, got: Expectation, rule: Option<&RuleId>, reason: Option<
 
 /// Buckets at one instant.
 #[derive(Debug, Default)]
-struct Buckets(HashMap<(RuleId, Box<str>), u64>);
+struct Buckets(HashMap<(RuleId, String), u64>);
 
 impl Buckets {
     /// Takes one from each bucket, or nothing and the first limit without room.
