@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use super::Connection;
 use super::framing::Verdict;
 use super::open::{OpenRequest, Place};
-use super::records::Judging;
+use super::records::{Excerpt, Judging};
 use super::reply::Refusal;
 use crate::identity::Identity;
 use crate::identity::authn::{self, Verified};
@@ -28,6 +28,8 @@ use crate::{clock, telemetry};
 pub(super) struct Cleared {
     pub(super) permit: Permit,
     pub(super) identity: Identity,
+    /// Of the snapshot by which it was judged.
+    pub(super) generation: u64,
     pub(super) target: Arc<Target>,
     pub(super) room: Option<RoomFields>,
     pub(super) cut: Cut,
@@ -54,7 +56,7 @@ impl Connection {
         // Nothing of an API that this person does not know of may show in an answer, not even how it reads requests.
         let known = judging.api.as_deref().filter(|api| policy::is_visible(bundle, api, &Evidence::of(&login)));
         admit_oddities(&canonical, bundle.http_for(canonical.host()))?;
-        let evidence = evidence(request.headers(), &canonical, known, &snapshot).await?;
+        let evidence = self.evidence(request.headers(), &canonical, known, &snapshot).await?;
         let verified = evidence.as_deref();
         judging.token = verified.map(|verified| Arc::clone(&verified.token));
         let identity = agree(&login, verified, &snapshot).inspect_err(|_| self.alarm(verified, judging))?;
@@ -62,11 +64,11 @@ impl Connection {
         let permit = match policy::decide(bundle, &identity, canonical) {
             Decision::Allow(permit) => permit,
             Decision::Deny(denial) => {
-                judging.rule = denial.rule().map(ToString::to_string);
+                judging.rule = denial.rule().cloned();
                 return Err(Refusal::denied(&denial));
             }
         };
-        judging.rule = Some(permit.rule().to_string());
+        judging.rule = Some(permit.rule().clone());
         refuse_upgrade(request)?;
         let target = snapshot.targets.get(permit.api().name.as_str()).cloned().ok_or_else(Refusal::closed)?;
         let room = self.charge(&permit)?;
@@ -78,7 +80,7 @@ impl Connection {
             // A reload between the judgement and this line found no open request to judge again.
             self.rejudge();
         }
-        Ok(Cleared { permit, identity, target, room, cut, place })
+        Ok(Cleared { permit, identity, generation: snapshot.generation, target, room, cut, place })
     }
 
     fn read(
@@ -89,21 +91,23 @@ impl Connection {
     ) -> Result<CanonicalRequest, Refusal> {
         let canonical = match verdict {
             None => read_h2(request, self.dialled.port).map_err(|malformed| {
-                request.method().as_str().clone_into(&mut judging.method);
-                request.uri().path().clone_into(&mut judging.path);
+                judging.excerpt.method = request.method().to_string();
+                judging.excerpt.path = request.uri().path().to_owned();
                 Refusal::malformed(&malformed)
             })?,
             Some(Some(Verdict::Good(canonical))) => canonical,
             Some(Some(Verdict::Bad(refusal))) => {
-                refusal.method.as_ref().clone_into(&mut judging.method);
-                refusal.host.as_ref().clone_into(&mut judging.host);
-                refusal.target.split('?').next().unwrap_or_default().clone_into(&mut judging.path);
+                judging.excerpt = Excerpt {
+                    method: refusal.method.to_string(),
+                    host: refusal.host.to_string(),
+                    path: refusal.target.split('?').next().unwrap_or_default().to_owned(),
+                };
                 return Err(Refusal::framing(&refusal));
             }
             // hyper read a request where the strict reader saw none: the two disagree, so nothing here is sure.
             Some(None) => return Err(Refusal::unread()),
         };
-        judging.read(&canonical);
+        judging.request = Some(canonical.clone());
         Ok(canonical)
     }
 
@@ -112,6 +116,35 @@ impl Connection {
         let same_address = bundle.host_for(host).is_some_and(|named| named.address == self.dialled.address);
         let same_name = self.server_name.as_deref().is_none_or(|name| name == host);
         if same_address && same_name { Ok(()) } else { Err(Refusal::misdirected()) }
+    }
+
+    /// The bearer token of a request, verified, where the API lets tokens count.
+    async fn evidence(
+        &self,
+        headers: &HeaderMap,
+        request: &CanonicalRequest,
+        api: Option<&Api>,
+        snapshot: &Snapshot,
+    ) -> Result<Option<authn::Verdict>, Refusal> {
+        if api.is_none_or(|api| api.bearer == Bearer::Pass) {
+            return Ok(None);
+        }
+        let Some(raw) = headers.get(AUTHORIZATION).and_then(|value| request::bearer(value.as_bytes())) else {
+            // An upstream that reads it there would act on a token that nobody has judged.
+            let hidden = request.has_access_token().then(|| Refusal::malformed(&Malformed::TokenInQuery));
+            return hidden.map_or(Ok(None), Err);
+        };
+        let (wall, now) = (clock::wall(), clock::now());
+        let last = self.memory.verdict(snapshot.generation, raw);
+        if let Some(verdict) = last.filter(|verdict| snapshot.tokens.still_counts(verdict, wall, now)) {
+            return Ok(Some(verdict));
+        }
+        let token = std::str::from_utf8(raw)
+            .map_err(|_| Refusal::token("token-invalid", "The token is not text.".to_owned()))?;
+        let verdict = snapshot.tokens.verify(token, wall, now).await;
+        let verdict = verdict.map_err(|refusal| Refusal::token(refusal.reason(), refusal.to_string()))?;
+        self.memory.keep_verdict(snapshot.generation, raw, &verdict);
+        Ok(Some(verdict))
     }
 
     /// Takes one from every bucket of the request, or from none.
@@ -200,27 +233,6 @@ fn admit_oddities(request: &CanonicalRequest, http: Option<&HttpOptions>) -> Res
             opaque(|http| http.matrix_params),
         )
         .map_err(|malformed| Refusal::malformed(&malformed))
-}
-
-/// The bearer token of a request, verified, where the API lets tokens count.
-async fn evidence(
-    headers: &HeaderMap,
-    request: &CanonicalRequest,
-    api: Option<&Api>,
-    snapshot: &Snapshot,
-) -> Result<Option<authn::Verdict>, Refusal> {
-    if api.is_none_or(|api| api.bearer == Bearer::Pass) {
-        return Ok(None);
-    }
-    let Some(token) = headers.get(AUTHORIZATION).and_then(|value| request::bearer(value.as_bytes())) else {
-        // An upstream that reads it there would act on a token that nobody has judged.
-        let hidden = request.has_access_token().then(|| Refusal::malformed(&Malformed::TokenInQuery));
-        return hidden.map_or(Ok(None), Err);
-    };
-    let token =
-        std::str::from_utf8(token).map_err(|_| Refusal::token("token-invalid", "The token is not text.".to_owned()))?;
-    let verified = snapshot.tokens.verify(token, clock::wall(), clock::now()).await;
-    verified.map(Some).map_err(|refusal| Refusal::token(refusal.reason(), refusal.to_string()))
 }
 
 /// All evidence must name one person.

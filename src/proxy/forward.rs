@@ -13,14 +13,14 @@ use super::Connection;
 use super::authorize::{Cleared, RoomFields};
 use super::challenges::strip_connection_logins;
 use super::exchange::Exchange;
-use super::headers::{self, Assertion, Scheme};
+use super::headers::{self, Asserted, Assertion, Scheme};
 use super::records::Judging;
 use super::reply::{RATE_LIMIT, RATE_LIMIT_POLICY, Refusal};
 use crate::audit::DecisionId;
+use crate::clock;
 use crate::identity::{Group, Identity, StatedGroups};
 use crate::policy::{Authorization, Permit};
 use crate::upstream::{BodyError, Download, RequestBody};
-use crate::{clock, telemetry};
 
 /// What a client reads: our own words, or the upstream's.
 pub(super) enum Body {
@@ -44,7 +44,7 @@ impl Connection {
         request: Request<Incoming>,
         judging: &mut Judging,
     ) -> Result<Response<Body>, Refusal> {
-        let Cleared { permit, identity, target, room, cut, place } = cleared;
+        let Cleared { permit, identity, generation, target, room, cut, place } = cleared;
         let (mut parts, body) = request.into_parts();
         let api = Arc::clone(permit.api());
         let headers = &mut parts.headers;
@@ -55,14 +55,14 @@ impl Connection {
         }
         let body = RequestBody::new(body, target.max_body(), cut);
         let exchange = Exchange::begin(self, judging, body.sent(), place);
-        self.assert_identity(headers, &permit, &identity, &judging.decision)
+        self.assert_identity(headers, &permit, &identity, generation, judging.decision)
             .map_err(|refusal| exchange.refused(refusal))?;
         body.hold(exchange.clone());
         let sent_at = clock::now();
         let response = self.proxy.upstream.send(&target, permit, parts.headers, body).await;
         let response = response.map_err(|error| exchange.refused(Refusal::upstream(&error)))?;
         let upstream = clock::now().saturating_duration_since(sent_at);
-        metrics::histogram!(telemetry::UPSTREAM_SECONDS).record(upstream.as_secs_f64());
+        self.proxy.meters.upstream.record(upstream.as_secs_f64());
         let (mut parts, body) = response.into_parts();
         exchange.answered(parts.status.as_u16(), Some(upstream));
         headers::strip_response(&mut parts.headers);
@@ -88,25 +88,26 @@ impl Connection {
         headers: &mut HeaderMap,
         permit: &Permit,
         identity: &Identity,
-        decision: &DecisionId,
+        generation: u64,
+        decision: DecisionId,
     ) -> Result<(), Refusal> {
         let host = permit.request().host();
-        let groups = groups(identity);
-        let asserted = asserted(permit)?;
-        let assertion = Assertion {
-            user: identity.subject().as_str(),
-            groups: &groups,
-            session: &identity.tunnel().session.to_string(),
-            decision: &decision.to_string(),
-            source: identity.tunnel().source.ip(),
-            host,
-            scheme: if self.dialled.port == 443 { Scheme::Https } else { Scheme::Http },
-            more: &asserted,
+        let make = || {
+            Asserted::new(&Assertion {
+                user: identity.subject().as_str(),
+                groups: &groups(identity),
+                session: identity.tunnel().session,
+                source: identity.tunnel().source.ip(),
+                host,
+                scheme: if self.dialled.port == 443 { Scheme::Https } else { Scheme::Http },
+            })
         };
-        headers::set_identity(headers, &assertion).map_err(Refusal::headers)?;
-        // HTTP/2 has no Host of its own, and an upstream must see the one that was judged.
-        let host = HeaderValue::from_str(host).map_err(Refusal::headers)?;
-        headers.insert(http::header::HOST, host);
+        let word = self.memory.word(generation, identity.token(), host, make).map_err(Refusal::headers)?;
+        word.set(headers, decision);
+        for (name, value) in permit.asserted_headers() {
+            let name = HeaderName::try_from(name).map_err(Refusal::headers)?;
+            headers.insert(name, HeaderValue::try_from(value).map_err(Refusal::headers)?);
+        }
         Ok(())
     }
 }
@@ -119,16 +120,6 @@ fn groups(identity: &Identity) -> Vec<&str> {
     groups.sort_unstable();
     groups.dedup();
     groups
-}
-
-/// The API's own headers, from its `[assert]` table.
-fn asserted(permit: &Permit) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
-    let header = |(name, value): (&str, &str)| {
-        let name = HeaderName::try_from(name).map_err(Refusal::headers)?;
-        let value = HeaderValue::try_from(value).map_err(Refusal::headers)?;
-        Ok((name, value))
-    };
-    permit.asserted_headers().map(header).collect()
 }
 
 impl Body {

@@ -2,14 +2,17 @@
 //!
 //! Three steps towards the upstream, in this order: [`strip_inbound`] takes away what belongs to this connection and
 //! whatever an upstream might mistake for the proxy's word, [`strip_authorization`] where the API wants it, and
-//! [`set_identity`] adds the proxy's word. As stripping comes first, no header of the client can remove one of ours.
+//! [`Asserted::set`] adds the proxy's word. As stripping comes first, no header of the client can remove one of ours.
 //!
 //! RFC 9110 section 7.6.1 (hop-by-hop), RFC 7239 (Forwarded).
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
+
+use crate::audit::DecisionId;
+use crate::identity::SessionId;
 
 /// The person, percent-encoded.
 pub const USER: HeaderName = HeaderName::from_static("wicketgate-user");
@@ -97,6 +100,17 @@ pub struct TooManyGroups {
     pub got: usize,
 }
 
+/// Why nothing can be said of a person.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAsserted {
+    /// They have more groups than can be told.
+    #[error(transparent)]
+    TooManyGroups(#[from] TooManyGroups),
+    /// Something of it cannot stand in a header.
+    #[error(transparent)]
+    Value(#[from] InvalidHeaderValue),
+}
+
 /// Whether the stream inside the tunnel was TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
@@ -115,7 +129,8 @@ impl Scheme {
     }
 }
 
-/// What the proxy says to the upstream about a request.
+/// Who asks, and through which door: what the proxy says to the upstream about all requests of one person to one host on
+/// one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Assertion<'a, G> {
     /// The person.
@@ -123,18 +138,18 @@ pub struct Assertion<'a, G> {
     /// The person's groups that the evidence states.
     pub groups: &'a [G],
     /// The session.
-    pub session: &'a str,
-    /// The decision.
-    pub decision: &'a str,
+    pub session: SessionId,
     /// Where the tunnel comes from: the only address of a client that anybody can vouch for.
     pub source: IpAddr,
     /// The canonical host of the request.
     pub host: &'a str,
     /// How the client spoke to the proxy.
     pub scheme: Scheme,
-    /// The API's own headers, from its `[assert]` table.
-    pub more: &'a [(HeaderName, HeaderValue)],
 }
+
+/// An [`Assertion`] as headers, made once for many requests.
+#[derive(Clone, Debug)]
+pub struct Asserted([(HeaderName, HeaderValue); 8]);
 
 /// Removes what does not cross the proxy: the connection's headers, those that `Connection` lists, and those that are
 /// reserved. `reserved` are the names in the `[assert]` tables of all APIs.
@@ -179,36 +194,42 @@ pub fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Adds the proxy's word. Each header replaces whatever stands there, so that an upstream never sees two.
-pub fn set_identity(headers: &mut HeaderMap, assertion: &Assertion<'_, impl AsRef<str>>) -> Result<(), TooManyGroups> {
-    let groups = groups_value(assertion.groups)?;
-    let source = assertion.source.to_canonical();
-    let forwarded = match source {
-        IpAddr::V4(source) => format!("for={source};host={};proto={}", assertion.host, assertion.scheme.as_str()),
-        IpAddr::V6(source) => {
-            format!("for=\"[{source}]\";host={};proto={}", assertion.host, assertion.scheme.as_str())
-        }
-    };
-    for (name, value) in [
-        (USER, encode(assertion.user)),
-        (GROUPS, groups),
-        (SESSION, encode(assertion.session)),
-        (DECISION, encode(assertion.decision)),
-        (X_FORWARDED_FOR, source.to_string()),
-        (X_FORWARDED_HOST, assertion.host.to_owned()),
-        (X_FORWARDED_PROTO, assertion.scheme.as_str().to_owned()),
-        (header::FORWARDED, forwarded),
-    ] {
-        match HeaderValue::try_from(value) {
-            Ok(value) => drop(headers.insert(name, value)),
-            // Only a host that is none could come here; the header is left out, and the client's stays removed.
-            Err(_) => drop(headers.remove(name)),
-        }
+impl Asserted {
+    /// # Errors
+    ///
+    /// [`TooManyGroups`], or a host that is none.
+    pub fn new(assertion: &Assertion<'_, impl AsRef<str>>) -> Result<Self, NotAsserted> {
+        let groups = groups_value(assertion.groups)?;
+        let (host, proto) = (assertion.host, assertion.scheme.as_str());
+        let source = assertion.source.to_canonical();
+        let forwarded = match source {
+            IpAddr::V4(source) => format!("for={source};host={host};proto={proto}"),
+            IpAddr::V6(source) => format!("for=\"[{source}]\";host={host};proto={proto}"),
+        };
+        // HTTP/2 has no Host of its own, and an upstream must see the one that was judged.
+        let host = HeaderValue::try_from(host)?;
+        Ok(Self([
+            (USER, HeaderValue::try_from(encode(assertion.user))?),
+            (GROUPS, HeaderValue::try_from(groups)?),
+            (SESSION, HeaderValue::from_bytes(&assertion.session.text())?),
+            (X_FORWARDED_FOR, HeaderValue::try_from(source.to_string())?),
+            (X_FORWARDED_HOST, host.clone()),
+            (X_FORWARDED_PROTO, HeaderValue::from_static(proto)),
+            (header::FORWARDED, HeaderValue::try_from(forwarded)?),
+            (header::HOST, host),
+        ]))
     }
-    for (name, value) in assertion.more {
-        headers.insert(name.clone(), value.clone());
+
+    /// Adds the proxy's word about the request of this decision. Each header replaces whatever stands there, so that an
+    /// upstream never sees two.
+    pub fn set(&self, headers: &mut HeaderMap, decision: DecisionId) {
+        headers.reserve(self.0.len() + 1);
+        for (name, value) in &self.0 {
+            headers.insert(name, value.clone());
+        }
+        let decision = HeaderValue::from_bytes(&decision.text()).expect("its alphabet is ASCII");
+        headers.insert(DECISION, decision);
     }
-    Ok(())
 }
 
 fn groups_value(groups: &[impl AsRef<str>]) -> Result<String, TooManyGroups> {
@@ -288,17 +309,20 @@ mod tests {
         headers
     }
 
-    fn assertion<'a>(groups: &'a [&'a str], more: &'a [(HeaderName, HeaderValue)]) -> Assertion<'a, &'a str> {
+    fn assertion<'a>(groups: &'a [&'a str]) -> Assertion<'a, &'a str> {
         Assertion {
             user: "alice",
             groups,
-            session: "s-1",
-            decision: "d-1",
+            session: SessionId::from_random(1),
             source: IpAddr::from([192, 0, 2, 60]),
             host: "orders.api.corp.example",
             scheme: Scheme::Https,
-            more,
         }
+    }
+
+    fn say(headers: &mut HeaderMap, assertion: &Assertion<'_, &str>) -> Result<(), NotAsserted> {
+        let decision = crate::audit::DecisionIds::new(1).next(std::time::UNIX_EPOCH);
+        Asserted::new(assertion).map(|word| word.set(headers, decision))
     }
 
     fn value<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
@@ -332,7 +356,7 @@ mod tests {
             let mut without = map(&[("accept", "a/b")]);
             for headers in [&mut with, &mut without] {
                 strip_inbound(headers, NO_NAMES);
-                set_identity(headers, &assertion(&["dev"], &[])).unwrap();
+                say(headers, &assertion(&["dev"])).unwrap();
             }
             assert_eq!(with, without, "{name}");
             assert!(!seen(&with).contains("evil"));
@@ -362,7 +386,7 @@ mod tests {
                 let mut headers = map(lines);
                 strip_inbound(&mut headers, &reserved);
                 assert!(!seen(&headers).contains("evil"), "{lines:?}");
-                set_identity(&mut headers, &assertion(&["dev"], &[])).unwrap();
+                say(&mut headers, &assertion(&["dev"])).unwrap();
                 assert!(!seen(&headers).contains("evil"), "{lines:?}");
             }
             assert!(HeaderName::from_bytes(format!("{name} ").as_bytes()).is_err(), "a trailing space is no name");
@@ -390,7 +414,6 @@ mod tests {
 
     #[test]
     fn nt_18_connection_cannot_name_our_headers_away() {
-        let more = [(HeaderName::from_static("x-user"), HeaderValue::from_static("alice"))];
         let mut headers = map(&[
             ("connection", "x-user, authorization, Wicketgate-User,forwarded"),
             ("connection", "close, x-hop, bad name"),
@@ -400,8 +423,7 @@ mod tests {
         ]);
         strip_inbound(&mut headers, &["x-user"]);
         assert_eq!(headers, map(&[("x-stays", "2")]));
-        set_identity(&mut headers, &assertion(&["dev", "ops"], &more)).unwrap();
-        assert_eq!(value(&headers, "x-user"), "alice");
+        say(&mut headers, &assertion(&["dev", "ops"])).unwrap();
         assert_eq!(value(&headers, "wicketgate-user"), "alice");
         assert_eq!(value(&headers, "wicketgate-groups"), "dev,ops");
         assert_eq!(value(&headers, "forwarded"), "for=192.0.2.60;host=orders.api.corp.example;proto=https");
@@ -435,20 +457,18 @@ mod tests {
         let mut headers = HeaderMap::new();
         let groups = ["a,b", "Domain Users", "50%", "b\u{fc}ro\r\nX: y"];
         let named =
-            Assertion { user: "al\u{ef}ce\n", source: "::ffff:192.0.2.1".parse().unwrap(), ..assertion(&groups, &[]) };
-        set_identity(&mut headers, &named).unwrap();
+            Assertion { user: "al\u{ef}ce\n", source: "::ffff:192.0.2.1".parse().unwrap(), ..assertion(&groups) };
+        say(&mut headers, &named).unwrap();
         assert_eq!(value(&headers, "wicketgate-groups"), "a%2Cb,Domain%20Users,50%25,b%C3%BCro%0D%0AX:%20y");
         assert_eq!(value(&headers, "wicketgate-user"), "al%C3%AFce%0A");
         assert_eq!(value(&headers, "x-forwarded-for"), "192.0.2.1");
-        let six = Assertion { source: "2001:db8::1".parse().unwrap(), ..assertion(&["a"], &[]) };
-        set_identity(&mut headers, &six).unwrap();
+        let six = Assertion { source: "2001:db8::1".parse().unwrap(), ..assertion(&["a"]) };
+        say(&mut headers, &six).unwrap();
         assert_eq!(value(&headers, "forwarded"), "for=\"[2001:db8::1]\";host=orders.api.corp.example;proto=https");
         let many = vec!["group"; 2000];
         let got = 2000 * 6 - 1;
-        assert_eq!(
-            set_identity(&mut headers, &assertion(&many, &[])),
-            Err(TooManyGroups { limit: MAX_GROUPS_VALUE, got })
-        );
+        let Err(NotAsserted::TooManyGroups(error)) = say(&mut headers, &assertion(&many)) else { panic!("they fit") };
+        assert_eq!(error, TooManyGroups { limit: MAX_GROUPS_VALUE, got });
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod exchange;
 mod forward;
 pub mod framing;
 pub mod headers;
+mod memory;
 mod open;
 mod records;
 mod reply;
@@ -43,6 +44,7 @@ use crate::upstream::Upstream;
 pub use authorize::quota;
 pub use caller::{Caller, Summed};
 use forward::Body;
+use memory::Memory;
 use open::Open;
 use records::Judging;
 use strict::{Strict, Verdicts};
@@ -72,6 +74,24 @@ pub struct Proxy {
     pub(super) decisions: Arc<DecisionIds>,
     pub(super) drain: Watch,
     pub(super) upstream: Upstream,
+    meters: Meters,
+}
+
+/// What is counted of every request. To look a meter up by its name costs more than to use it.
+struct Meters {
+    allowed: metrics::Counter,
+    decision: metrics::Histogram,
+    upstream: metrics::Histogram,
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        Self {
+            allowed: metrics::counter!(telemetry::REQUESTS, "outcome" => "allow", "reason" => records::ALLOWED),
+            decision: metrics::histogram!(telemetry::DECISION_SECONDS),
+            upstream: metrics::histogram!(telemetry::UPSTREAM_SECONDS),
+        }
+    }
 }
 
 /// Where a stream was dialled to.
@@ -92,6 +112,7 @@ pub(super) struct Connection {
     server_name: Option<Box<str>>,
     /// On HTTP/1.1 only: HTTP/2 has no such framing.
     verdicts: Option<Verdicts>,
+    memory: Memory,
     open: Open,
     tasks: Tasks,
 }
@@ -119,7 +140,7 @@ impl Proxy {
         decisions: Arc<DecisionIds>,
         drain: Watch,
     ) -> Self {
-        Self { snapshots, limits, audit, decisions, drain, upstream: Upstream::default() }
+        Self { snapshots, limits, audit, decisions, drain, upstream: Upstream::default(), meters: Meters::default() }
     }
 
     /// Serves one stream to its end.
@@ -164,7 +185,16 @@ impl Proxy {
 
 impl Connection {
     fn new(proxy: Arc<Proxy>, caller: Arc<Caller>, dialled: Dialled, server_name: Option<Box<str>>) -> Self {
-        Self { proxy, caller, dialled, server_name, verdicts: None, open: Open::default(), tasks: Tasks::default() }
+        Self {
+            proxy,
+            caller,
+            dialled,
+            server_name,
+            verdicts: None,
+            memory: Memory::default(),
+            open: Open::default(),
+            tasks: Tasks::default(),
+        }
     }
 
     async fn serve_h1<S>(mut self, stream: S) -> Result<(), Error>
@@ -235,7 +265,7 @@ impl Connection {
         let upgrade = request.headers().contains_key(UPGRADE);
         let mut judging = Judging::begin(self.proxy.decisions.next(clock::wall()));
         let authorized = self.authorize(&request, verdict, &mut judging).await;
-        metrics::histogram!(telemetry::DECISION_SECONDS).record(judging.elapsed());
+        self.proxy.meters.decision.record(judging.elapsed());
         let answer = match authorized {
             Ok(cleared) => self.forward(cleared, request, &mut judging).await,
             Err(refusal) => Err(refusal),

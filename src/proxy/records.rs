@@ -15,7 +15,7 @@ use crate::audit::{self, AuditUnavailable, DecisionId, Outcome};
 use crate::identity::authn::{Person, Verified};
 use crate::identity::{Identity, Token};
 use crate::limits::Room;
-use crate::policy::{Api, Bundle};
+use crate::policy::{Api, Bundle, RuleId};
 use crate::request::CanonicalRequest;
 use crate::{clock, telemetry};
 
@@ -31,12 +31,20 @@ pub(super) struct Judging {
     pub(super) started: Instant,
     pub(super) bundle: Option<Arc<Bundle>>,
     pub(super) api: Option<Arc<Api>>,
-    pub(super) rule: Option<String>,
+    pub(super) rule: Option<RuleId>,
+    /// The request, once it has a reading.
+    pub(super) request: Option<CanonicalRequest>,
+    /// What can be told of it where it has none.
+    pub(super) excerpt: Excerpt,
+    pub(super) token: Option<Arc<Token>>,
+}
+
+/// Parts of a request that could not be read as a whole.
+#[derive(Default)]
+pub(super) struct Excerpt {
     pub(super) method: String,
     pub(super) host: String,
     pub(super) path: String,
-    pub(super) query: Option<String>,
-    pub(super) token: Option<Arc<Token>>,
 }
 
 impl Judging {
@@ -47,10 +55,8 @@ impl Judging {
             bundle: None,
             api: None,
             rule: None,
-            method: String::new(),
-            host: String::new(),
-            path: String::new(),
-            query: None,
+            request: None,
+            excerpt: Excerpt::default(),
             token: None,
         }
     }
@@ -58,13 +64,6 @@ impl Judging {
     /// Seconds since the request's head was read.
     pub(super) fn elapsed(&self) -> f64 {
         clock::now().saturating_duration_since(self.started).as_secs_f64()
-    }
-
-    pub(super) fn read(&mut self, request: &CanonicalRequest) {
-        request.method().clone_into(&mut self.method);
-        request.host().clone_into(&mut self.host);
-        request.path().clone_into(&mut self.path);
-        self.query = request.query().map(ToOwned::to_owned);
     }
 }
 
@@ -76,10 +75,10 @@ impl Connection {
         room: Option<&Room<'_>>,
         judging: &Judging,
     ) -> Result<(), Refusal> {
-        metrics::counter!(telemetry::REQUESTS, "outcome" => "allow", "reason" => ALLOWED).increment(1);
+        self.proxy.meters.allowed.increment(1);
         let limits = room.map(|room| [audit::Limit { id: room.limit, remaining: u64::from(room.remaining) }]);
         let limits = limits.as_ref().map_or(&[][..], |limits| &limits[..]);
-        self.record(Outcome::Allow, ALLOWED, judging.rule.as_deref(), judging, identity, limits)
+        self.record(Outcome::Allow, ALLOWED, judging.rule.as_ref().map(RuleId::as_str), judging, identity, limits)
             .map_err(Refusal::audit_unavailable)
     }
 
@@ -118,7 +117,7 @@ impl Connection {
         if refusal.is_recorded_elsewhere() || !self.caller.may_record() {
             return;
         }
-        let rule = refusal.rule.as_deref().or(judging.rule.as_deref());
+        let rule = refusal.rule.as_deref().or_else(|| judging.rule.as_ref().map(RuleId::as_str));
         if let Err(error) = self.record(Outcome::Deny, refusal.reason, rule, judging, login, &[]) {
             tracing::error!(%error, "the record of a refusal is lost");
         }
@@ -134,10 +133,15 @@ impl Connection {
         limits: &[audit::Limit<'_>],
     ) -> Result<(), AuditUnavailable> {
         let tunnel = identity.tunnel();
-        let query_names: Vec<&str> = judging.query.as_deref().map(names).unwrap_or_default();
+        let Excerpt { method, host, path } = &judging.excerpt;
+        let (method, host, path, query) = match &judging.request {
+            Some(request) => (request.method(), request.host(), request.path(), request.query()),
+            None => (method.as_str(), host.as_str(), path.as_str(), None),
+        };
+        let query_names: Vec<&str> = query.map(names).unwrap_or_default();
         let (path, path_hash) = match outcome {
-            Outcome::Allow => (judging.path.as_str(), None),
-            Outcome::Deny => excerpt(&judging.path),
+            Outcome::Allow => (path, None),
+            Outcome::Deny => excerpt(path),
         };
         let age = clock::wall().duration_since(tunnel.since).unwrap_or_default();
         self.proxy.audit.write(&audit::Event::Decision(audit::Decision {
@@ -163,8 +167,8 @@ impl Connection {
             method: tunnel.method,
             age,
             request: Some(audit::Request {
-                method: &judging.method,
-                host: &judging.host,
+                method,
+                host,
                 path,
                 path_hash: path_hash.as_deref(),
                 query_names: &query_names,
@@ -176,7 +180,7 @@ impl Connection {
 }
 
 /// The reason of every "allow".
-const ALLOWED: &str = "allowed";
+pub(super) const ALLOWED: &str = "allowed";
 
 /// The names in a query: their values are the client's own.
 fn names(query: &str) -> Vec<&str> {

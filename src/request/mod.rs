@@ -21,6 +21,8 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 pub use chars::is_token;
 pub use fields::{Body, Fields, Protocol, bearer, logs_in_connection};
 pub use malformed::Malformed;
@@ -102,7 +104,7 @@ impl Head {
         }
         let body = fields.body()?;
         let upgrade = fields.upgrade(raw.method, body)?;
-        let request = CanonicalRequest { method: raw.method.into(), host, path, query, oddities };
+        let request = CanonicalRequest(Arc::new(Reading { method: raw.method.into(), host, path, query, oddities }));
         Ok(Self { request, body, upgrade })
     }
 }
@@ -118,9 +120,12 @@ fn check_method(method: &str) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// A request in its one reading. Only [`CanonicalRequest::read`] and [`Head::read`] make one.
+/// A request in its one reading. Only [`CanonicalRequest::read`] and [`Head::read`] make one; a clone is the same one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CanonicalRequest {
+pub struct CanonicalRequest(Arc<Reading>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Reading {
     method: Box<str>,
     host: Box<str>,
     path: Box<str>,
@@ -143,27 +148,27 @@ impl CanonicalRequest {
 
     /// The method, byte for byte as sent.
     pub fn method(&self) -> &str {
-        &self.method
+        &self.0.method
     }
 
     /// The host: lower case, without port and trailing dot.
     pub fn host(&self) -> &str {
-        &self.host
+        &self.0.host
     }
 
     /// The canonical path, beginning with `/`.
     pub fn path(&self) -> &str {
-        &self.path
+        &self.0.path
     }
 
     /// The segments of the path: `/` has one, which is empty.
     pub fn segments(&self) -> impl Iterator<Item = &str> {
-        self.path[1..].split('/')
+        self.path()[1..].split('/')
     }
 
     /// The query without its `?`: as sent, less what the module says is taken out.
     pub fn query(&self) -> Option<&str> {
-        self.query.as_deref()
+        self.0.query.as_deref()
     }
 
     /// Whether the query carries an access token (RFC 6750 section 2.3).
@@ -173,7 +178,7 @@ impl CanonicalRequest {
 
     /// What of the path is legal only where the API says that it is opaque.
     pub fn oddities(&self) -> Oddities {
-        self.oddities
+        self.0.oddities
     }
 
     /// Refuses the oddities which the API has not declared opaque.
@@ -183,13 +188,14 @@ impl CanonicalRequest {
         double_encoding_opaque: bool,
         matrix_params_opaque: bool,
     ) -> Result<(), Malformed> {
-        if self.oddities.encoded_slash && !encoded_slash_opaque {
+        let oddities = self.oddities();
+        if oddities.encoded_slash && !encoded_slash_opaque {
             return Err(Malformed::EncodedSlash);
         }
-        if self.oddities.double_encoding && !double_encoding_opaque {
+        if oddities.double_encoding && !double_encoding_opaque {
             return Err(Malformed::DoubleEncoding);
         }
-        if self.oddities.matrix_params && !matrix_params_opaque {
+        if oddities.matrix_params && !matrix_params_opaque {
             return Err(Malformed::MatrixParams);
         }
         Ok(())
@@ -197,12 +203,12 @@ impl CanonicalRequest {
 
     /// Path and query in origin form: exactly what is sent upstream.
     pub fn target(&self) -> String {
-        join(&self.path, self.query())
+        join(self.path(), self.query())
     }
 
     /// The canonical path without its first `segments` segments; `/` when nothing is left.
     pub fn strip_base(&self, segments: usize) -> &str {
-        let mut rest = &*self.path;
+        let mut rest = self.path();
         for _ in 0..segments {
             // The path begins with `/`, so the end of its first segment is the next one.
             match rest[1..].find('/') {
@@ -234,6 +240,7 @@ impl CanonicalRequest {
     /// A request whose parts are taken as they are.
     pub(crate) fn for_test(method: &str, host: &str, path: &str, query: Option<&str>) -> Self {
         let oddities = Oddities::default();
-        Self { method: method.into(), host: host.into(), path: path.into(), query: query.map(Into::into), oddities }
+        let query = query.map(Into::into);
+        Self(Arc::new(Reading { method: method.into(), host: host.into(), path: path.into(), query, oddities }))
     }
 }

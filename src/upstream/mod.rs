@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::uri::{self, Authority, Scheme};
 use http::{HeaderMap, Request, Response, Uri};
 use http_body::Body as _;
 use hyper_util::client::legacy::Client;
@@ -127,8 +128,7 @@ impl Upstream {
         }
         let place = target.enter().ok_or_else(|| Error::Busy { target: name(), limit: target.in_flight_limit() })?;
         let (cut, progress) = (body.cut().clone(), Arc::clone(body.progress()));
-        let request =
-            request(target, permit, headers, body).map_err(|reason| Error::Broken { target: name(), reason })?;
+        let request = request(permit, headers, body).map_err(|reason| Error::Broken { target: name(), reason })?;
         let response = self.client(target).request(request);
         let head = cut.guard(patient(response, &progress, target)).await;
         match head.ok_or_else(|| Error::Cut { target: name() })?? {
@@ -190,20 +190,21 @@ fn client(target: &Arc<Target>) -> Client<Connector, RequestBody> {
         .build(Connector::new(Arc::clone(target)))
 }
 
-fn request(
-    target: &Target,
-    permit: &Permit,
-    headers: HeaderMap,
-    body: RequestBody,
-) -> Result<Request<RequestBody>, String> {
+fn request(permit: &Permit, headers: HeaderMap, body: RequestBody) -> Result<Request<RequestBody>, String> {
     let path = permit.upstream_path();
-    let path_and_query = permit.request().query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
-    let uri = Uri::builder()
-        .scheme("http")
-        .authority(target.pool_key())
-        .path_and_query(path_and_query)
-        .build()
-        .map_err(|error| error.to_string())?;
+    let mut path_and_query =
+        String::with_capacity(path.len() + permit.request().query().map_or(0, |query| 1 + query.len()));
+    path_and_query.push_str(path);
+    if let Some(query) = permit.request().query() {
+        path_and_query.push('?');
+        path_and_query.push_str(query);
+    }
+    let mut parts = uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    // The key of the pool, which is the target's own; where to go, the connector knows.
+    parts.authority = Some(Authority::from_static("upstream"));
+    parts.path_and_query = Some(path_and_query.try_into().map_err(|error: uri::InvalidUri| error.to_string())?);
+    let uri = Uri::from_parts(parts).map_err(|error| error.to_string())?;
     let mut request = Request::new(body);
     *request.method_mut() =
         http::Method::from_bytes(permit.request().method().as_bytes()).map_err(|error| error.to_string())?;

@@ -67,7 +67,6 @@ pub struct Target {
     spec: policy::Upstream,
     tls: Option<Tls>,
     own_listeners: Vec<SocketAddr>,
-    pool_key: String,
     in_flight: Arc<Semaphore>,
 }
 
@@ -104,19 +103,12 @@ impl Target {
             }
             policy::UpstreamUrl::Http { .. } | policy::UpstreamUrl::Unix { .. } => None,
         };
-        let pool_key = match &spec.url {
-            policy::UpstreamUrl::Http { host, port } | policy::UpstreamUrl::Https { host, port } => {
-                if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-            }
-            policy::UpstreamUrl::Unix { .. } => "unix.invalid".to_owned(),
-        };
         Ok(Self {
             id: IDS.fetch_add(1, Ordering::Relaxed),
             name: api.name.to_string(),
             spec,
             tls,
             own_listeners: authorities.own_listeners.clone(),
-            pool_key,
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
         })
     }
@@ -180,11 +172,6 @@ impl Target {
     pub(super) fn own_listeners(&self) -> &[SocketAddr] {
         &self.own_listeners
     }
-
-    pub(super) fn pool_key(&self) -> &str {
-        &self.pool_key
-    }
-
     pub(super) fn in_flight_limit(&self) -> usize {
         IN_FLIGHT
     }
