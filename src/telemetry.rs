@@ -138,7 +138,10 @@ metrics_table! {
         "From a request's head to its decision, the audit record included.";
     UPSTREAM_SECONDS = "wicketgate_upstream_seconds", Histogram, [],
         "From forwarding a request to the head of the response.";
-    LIMITED = "wicketgate_limited_total", Counter, ["limit"], "Requests and streams refused by a limit, by its kind.";
+    LIMITED = "wicketgate_limited_total", Counter, ["limit"], "Requests refused by a limit, by its kind.";
+    STREAMS_REFUSED = "wicketgate_streams_refused_total", Counter, ["reason"],
+        "TCP connections inside tunnels that got a reset: too many at once, to the internet, or to no open port.";
+    JWKS_FAILURES = "wicketgate_jwks_failures_total", Counter, ["issuer"], "Key sets that could not be fetched, by issuer.";
     TOKEN_GROUPS_IGNORED = "wicketgate_token_groups_ignored_total", Counter, ["issuer"],
         "Groups that a token stated and its issuer may not state, by issuer.";
     POLICY_LOADED = "wicketgate_policy_loaded_total", Counter, [], "Bundles taken into force.";

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 /// Where tasks are spawned. A task may hold this handle itself, so the tasks belong to an [`Owner`] and not to it.
 #[derive(Clone, Default)]
@@ -21,7 +22,8 @@ impl Tasks {
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks();
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(task);
+        // A log line of a stream names its session.
+        tasks.spawn(task.in_current_span());
     }
 
     fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {

@@ -128,12 +128,15 @@ impl Connections {
     }
 
     async fn serve_live(&self, mut live: Live<'_>) {
-        live.gone = Some(self.serve_streams(live.driver, live.session).await);
+        let caller = Caller::new(live.session.login().clone(), self.shared.prelimit(), live.session.requests());
+        let caller = Arc::new(caller);
+        live.gone = Some(self.serve_streams(live.driver, live.session, &caller).await);
+        // What its last moments were refused has no later sum.
+        self.shared.pre_limited(live.session, caller.take_pre_limited());
     }
 
     /// Serves the streams of a session until the tunnel, its person or its time ends.
-    async fn serve_streams(&self, driver: &mut Driver, session: &Arc<Session>) -> Gone {
-        let caller = Arc::new(Caller::new(session.login().clone(), self.shared.prelimit(), session.requests()));
+    async fn serve_streams(&self, driver: &mut Driver, session: &Arc<Session>, caller: &Arc<Caller>) -> Gone {
         let mut generations = self.shared.snapshots.generations();
         let mut streams = JoinSet::new();
         let mut why_ended = pin!(session.ended());
@@ -146,7 +149,7 @@ impl Connections {
                 step = driver.next() => match step {
                     Step::Stream(stream, accepted) => {
                         let dialled = Dialled { address: accepted.address, port: accepted.port };
-                        let serving = Arc::clone(&self.proxy).serve(stream, Arc::clone(&caller), dialled);
+                        let serving = Arc::clone(&self.proxy).serve(stream, Arc::clone(caller), dialled);
                         let session = Arc::clone(session);
                         streams.spawn(async move {
                             let _open = (OpenStream::new(session), Counted::new(telemetry::STREAMS));

@@ -37,7 +37,7 @@ use crate::request::{CanonicalRequest, Raw, Target};
 use crate::shutdown::{Drain, Watch};
 use crate::snapshot::Snapshots;
 use crate::tunnel::registry::{self, Registry, Why};
-use crate::{admin, clock, entropy, netstack, policy, ppp, sstp, tunnel};
+use crate::{admin, clock, entropy, netstack, policy, ppp, sstp, telemetry, tunnel};
 use connection::Connections;
 use loader::Loader;
 use operations::Operator;
@@ -104,6 +104,7 @@ pub async fn run(
     let drain = Drain::new();
     let shared = Arc::new(shared(&config, Snapshots::new(first), audit, drain.watch())?);
     reload::report_first(&shared, &report);
+    metrics::gauge!(telemetry::TUNNELS_MAX).set(config.tunnel.max_sessions as f64);
     let limits = Arc::new(Limits::new(MAX_BUCKETS, clock::now()));
     let decisions = Arc::new(DecisionIds::new(entropy::number()));
 

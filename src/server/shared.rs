@@ -121,6 +121,11 @@ impl Shared {
         for (dropped, count) in counters.dropped() {
             metrics::counter!(telemetry::PACKETS_DROPPED, "reason" => dropped).increment(count);
         }
+        let refused =
+            [("full", counters.refused_full), ("world", counters.world_refused), ("closed", counters.refused)];
+        for (reason, count) in refused {
+            metrics::counter!(telemetry::STREAMS_REFUSED, "reason" => reason).increment(count);
+        }
         if counters.world_refused > 0 {
             tracing::info!(
                 refused = counters.world_refused,

@@ -21,7 +21,7 @@ use super::fetch::{self, Client, FetchError};
 use super::issuer::IssuerConfig;
 use super::json;
 use super::jwk::{Keyring, ParseSetError};
-use crate::clock;
+use crate::{clock, telemetry};
 
 /// At most one fetch in this time because of tokens with unknown keys.
 pub(super) const FETCH_INTERVAL: Duration = Duration::from_secs(10);
@@ -148,7 +148,7 @@ impl KeyStore {
             }
             Err(error) => {
                 tracing::warn!(issuer = %self.url, %error, "the keys of an issuer could not be fetched");
-                metrics::counter!("wicketgate_jwks_failures_total", "issuer" => self.url.clone()).increment(1);
+                metrics::counter!(telemetry::JWKS_FAILURES, "issuer" => self.url.clone()).increment(1);
                 RETRY
             }
         };

@@ -140,14 +140,18 @@ async fn more_requests_than_a_tunnel_may_send_are_refused_and_summed() {
     let world = World::builder().set("tunnel", "max_requests = \"10/s\"").start().await;
     let (alice, bob) = (world.connect("alice").await, world.connect("bob").await);
     let mut http = world.http(&alice, ORDERS).await;
-    let mut limited = 0;
-    for _ in 0..40 {
-        let response = http.send(Request::get(ORDERS, "/v1/items")).await.unwrap();
-        if response.status == 429 {
-            assert_eq!((&*reason(&response), response.header("retry-after")), ("limited", Some("1")));
-            limited += 1;
+    let mut burst = async || {
+        let mut limited = 0;
+        for _ in 0..40 {
+            let response = http.send(Request::get(ORDERS, "/v1/items")).await.unwrap();
+            if response.status == 429 {
+                assert_eq!((&*reason(&response), response.header("retry-after")), ("limited", Some("1")));
+                limited += 1;
+            }
         }
-    }
+        limited
+    };
+    let limited: u64 = burst().await;
     assert!((20..=30).contains(&limited), "{limited}");
     assert_eq!(world.get(&bob, "/v1/items").await.status, 200, "another person's tunnel has its own");
     let summed = || world.audited("pre-limited").iter().map(|record| record["count"].as_u64().unwrap()).sum::<u64>();
@@ -155,7 +159,11 @@ async fn more_requests_than_a_tunnel_may_send_are_refused_and_summed() {
     assert!(world.audited("pre-limited").len() <= 2, "one a second, not one each");
     assert!(world.audited("decision").iter().all(|record| record["outcome"] == "allow"));
     assert_eq!(world.orders.seen().len() as u64, 40 - limited + 1);
+
+    let last = burst().await;
     drop(http);
+    alice.disconnect().await;
+    eventually("the sum of its last moments", async || summed() == limited + last).await;
     world.stop().await;
 }
 

@@ -20,6 +20,7 @@ async fn health_readiness_and_metrics_are_told_and_no_names() {
     for line in [r#"wicketgate_requests_total{outcome="allow",reason="allowed"}"#, r#"wicketgate_logins_total{"#] {
         assert!(metrics.contains(line), "{metrics}");
     }
+    assert!(metrics.contains("wicketgate_tunnels_max 10000\n"), "{metrics}");
     assert!(!metrics.contains("alice"));
     for path in ["/sessions", "/", "/healthz/x"] {
         assert_eq!(world.admin(path).await.status, 404, "{path}");
