@@ -35,6 +35,7 @@ mod visibility;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
@@ -82,6 +83,10 @@ pub struct Environment {
     pub client_certificates: Known,
     /// Where we listen; no upstream may be there.
     pub own_listeners: Vec<SocketAddr>,
+    /// The admin socket; no upstream may be there either.
+    pub own_socket: Option<PathBuf>,
+    /// Where a path leads to when its links are followed.
+    pub real_path: fn(&Path) -> PathBuf,
     /// How the tests inside the files read their requests.
     pub read: ReadRequest,
 }

@@ -58,6 +58,8 @@ pub(super) fn environment() -> Environment {
         authorities: Known::from_iter(["internal-ca"]),
         client_certificates: Known::from_iter(["proxy-identity"]),
         own_listeners: vec!["0.0.0.0:443".parse().unwrap(), "127.0.0.1:9901".parse().unwrap()],
+        own_socket: Some("/run/wicketgate/admin.sock".into()),
+        real_path: |path| Path::new("/run").join(path.strip_prefix("/var/run").unwrap_or(path)),
         read,
     }
 }

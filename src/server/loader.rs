@@ -329,6 +329,8 @@ pub fn environment(config: &Config) -> policy::Environment {
         authorities: config.authorities.keys().cloned().collect(),
         client_certificates: config.client_certificates.keys().cloned().collect(),
         own_listeners: own_listeners(config),
+        own_socket: Some(config.admin.socket.clone()),
+        real_path,
         read: super::read_request,
     }
 }
@@ -342,12 +344,20 @@ pub fn lone_environment() -> policy::Environment {
         authorities: policy::Known::Any,
         client_certificates: policy::Known::Any,
         own_listeners: Vec::new(),
+        own_socket: None,
+        real_path,
         read: super::read_request,
     }
 }
 
 fn own_listeners(config: &Config) -> Vec<SocketAddr> {
     vec![config.listen.address, config.admin.address]
+}
+
+/// The path without links; one that does not exist is followed as far as its folder.
+fn real_path(path: &Path) -> PathBuf {
+    let folder = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+    path.canonicalize().ok().or_else(folder).unwrap_or_else(|| path.to_path_buf())
 }
 
 fn user_file(config: &Config) -> UserFile {
@@ -386,7 +396,13 @@ fn authorities(config: &Config) -> Result<Authorities, Box<Complaint>> {
     }
     let mut system = RootCertStore::empty();
     system.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    Ok(Authorities { named, system: Arc::new(system), certificates, own_listeners: own_listeners(config) })
+    Ok(Authorities {
+        named,
+        system: Arc::new(system),
+        certificates,
+        own_listeners: own_listeners(config),
+        own_socket: Some(config.admin.socket.clone()),
+    })
 }
 
 fn services_source(config: &Config) -> Result<ServicesSource, Box<Complaint>> {

@@ -30,6 +30,8 @@ pub(super) enum ConnectError {
     Io(#[from] io::Error),
     #[error("{0} is {1}: not an address of an upstream")]
     Refused(SocketAddr, &'static str),
+    #[error("{0} is our own admin socket")]
+    OwnSocket(String),
     #[error("the name has no address")]
     NoAddress,
 }
@@ -66,7 +68,7 @@ impl tower_service::Service<Uri> for Connector {
 
 async fn connect(target: &Target) -> Result<Stream, ConnectError> {
     match &target.spec().url {
-        UpstreamUrl::Unix { path } => Ok(Stream(TokioIo::new(Box::new(UnixStream::connect(path).await?)))),
+        UpstreamUrl::Unix { path } => Ok(Stream(TokioIo::new(Box::new(dial_socket(target, path).await?)))),
         UpstreamUrl::Http { host, port } => Ok(Stream(TokioIo::new(Box::new(dial(target, host, *port).await?)))),
         UpstreamUrl::Https { host, port } => {
             let tcp = dial(target, host, *port).await?;
@@ -97,6 +99,15 @@ async fn dial(target: &Target, host: &str, port: u16) -> Result<TcpStream, Conne
         }
     }
     Err(last)
+}
+
+async fn dial_socket(target: &Target, path: &str) -> Result<UnixStream, ConnectError> {
+    let stream = UnixStream::connect(path).await?;
+    // The peer's address is the path that its server bound, whatever link led there.
+    if target.own_socket().is_some() && stream.peer_addr()?.as_pathname() == target.own_socket() {
+        return Err(ConnectError::OwnSocket(path.to_owned()));
+    }
+    Ok(stream)
 }
 
 /// Why an address that a name resolved to is not dialled: the check at load saw the name, not today's address.

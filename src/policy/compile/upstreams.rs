@@ -1,6 +1,7 @@
 //! Where upstreams may be: not with us, and not where machines keep their secrets.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 use crate::policy::Environment;
 use crate::policy::api::UpstreamUrl;
@@ -31,17 +32,26 @@ pub(crate) fn check(text: &ApiText, environment: &Environment, log: &mut Log) {
     }
     let (host, port) = match &upstream.url.value {
         UpstreamUrl::Http { host, port } | UpstreamUrl::Https { host, port } => (host, *port),
-        UpstreamUrl::Unix { .. } => return,
+        UpstreamUrl::Unix { path } => {
+            let real = |path: &Path| (environment.real_path)(path);
+            if environment.own_socket.as_deref().is_some_and(|own| real(own) == real(Path::new(path))) {
+                log.error(&text.source, upstream.url.span.clone(), leads_to_us(&upstream.url.value, "admin socket"));
+            }
+            return;
+        }
     };
     if is_metadata(host) {
         let message = format!("`{host}` is where machines keep their metadata");
         let flaw = Flaw::new("upstream-metadata", message, "an upstream is a gateway or a backend");
         log.error(&text.source, upstream.url.span.clone(), flaw);
     } else if let Some(own) = environment.own_listeners.iter().find(|own| meets(host, port, own)) {
-        let message = format!("`{}` is our own listener {own}", upstream.url.value);
-        let flaw = Flaw::new("upstream-loop", message, "an upstream is another server");
+        let flaw = leads_to_us(&upstream.url.value, &format!("listener {own}"));
         log.error(&text.source, upstream.url.span.clone(), flaw);
     }
+}
+
+fn leads_to_us(url: &UpstreamUrl, what: &str) -> Flaw {
+    Flaw::new("upstream-loop", format!("`{url}` is our own {what}"), "an upstream is another server")
 }
 
 fn address(host: &str) -> Option<IpAddr> {

@@ -23,7 +23,7 @@ fn answers(bundle: &Bundle, table: &[(&str, &str, &str, &str)]) {
 
 #[test]
 fn the_shipped_policies_load_and_their_tests_pass() {
-    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
     let mut files: Vec<Source> = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

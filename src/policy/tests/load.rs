@@ -213,10 +213,14 @@ fn an_upstream_is_checked_at_load() {
         ("upstream-loop", "https://localhost"),
         ("upstream-loop", "http://127.0.0.1:9901"),
         ("upstream-loop", "http://0.0.0.0:9901"),
+        ("upstream-loop", "unix:/run/wicketgate/admin.sock"),
+        ("upstream-loop", "unix:/var/run/wicketgate/admin.sock"),
     ] {
         refuses(code, &upstream(url));
     }
-    load(&[("_identity.toml", IDENTITY), ("orders.toml", &unmarked(&upstream("http://127.0.0.1:8080")).0)]);
+    for url in ["http://127.0.0.1:8080", "unix:/run/gateway.sock"] {
+        load(&[("_identity.toml", IDENTITY), ("orders.toml", &unmarked(&upstream(url)).0)]);
+    }
     for (code, line) in [
         ("unknown-authority", "tls = { ca = ¦\"internal-cb\" }"),
         ("unknown-certificate", "tls = { client_cert = ¦\"proxy\" }"),

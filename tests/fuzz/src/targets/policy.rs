@@ -1,6 +1,7 @@
 //! Policy files: text in, a bundle or complaints out.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 
 use ipnet::Ipv4Net;
 use wicketgate::complaint::{Complaint, Severity};
@@ -60,6 +61,8 @@ fn environment() -> Environment {
         authorities: ["internal-ca"].into_iter().collect(),
         client_certificates: ["proxy-identity"].into_iter().collect(),
         own_listeners: vec![SocketAddr::from(([127, 0, 0, 1], 443))],
+        own_socket: Some("/run/admin.sock".into()),
+        real_path: Path::to_path_buf,
         read: read_request,
     }
 }
