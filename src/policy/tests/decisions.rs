@@ -528,7 +528,7 @@ fn a_permit_carries_the_judged_request_and_what_is_asserted() {
          X-Mail = \"user.email\"\nX-Roles = \"claims.roles\"\n{}",
         rule("allow", "all", "\"dev\"", "\"GET\"", "\"/**\", \"/\"")
     );
-    let file = api("orders", &format!("{HOST}\nbase = \"/v1\""), &tables);
+    let file = api("orders", &format!("{HOST}\nbase = \"/v1\"\nlogin = [\"corp\"]"), &tables);
     let keep = load(&[("_identity.toml", IDENTITY), ("orders.toml", &file)]);
     let file = file.replace("[upstream]\n", "[upstream]\nstrip_base = true\n");
     let strip = load(&[("_identity.toml", IDENTITY), ("orders.toml", &file)]);

@@ -451,6 +451,21 @@ fn where_issuers_are_many_somebody_says_whose_tokens_count() {
 }
 
 #[test]
+fn what_any_issuer_could_state_is_not_asserted() {
+    for attribute in ["user.email", "client.id", "claims.department"] {
+        let text =
+            |top: &str, mark: &str| orders(top, &format!("[assert.headers]\nX-A = {mark}\"{attribute}\"\n{READ}"));
+        refuses("any-issuer", &text("", "¦"));
+        for top in ["login = [\"corp\"]", "bearer = \"pass\""] {
+            load(&[("_identity.toml", IDENTITY), ("orders.toml", &text(top, ""))]);
+        }
+        let corp = IDENTITY.split("[issuers.other]").next().unwrap();
+        let one = format!("{corp}[subjects]\ndev = {{ groups = [\"dev\"] }}\n");
+        load(&[("_identity.toml", &one), ("orders.toml", &text("", ""))]);
+    }
+}
+
+#[test]
 fn asserted_headers_are_not_the_messages_own() {
     for (code, headers) in [
         ("bad-header", "{ ¦\"Content-Length\" = \"user.id\" }"),
