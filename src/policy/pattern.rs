@@ -4,7 +4,8 @@
 //! pair of patterns: do they meet ([`Pattern::intersects`]), does one contain the other ([`Pattern::covers`]).
 //! Matching is per segment. `*` and `{name}` take exactly one segment that is not empty; `**` stands last and takes
 //! one or more segments of which the first is not empty. So `/**` and `/` together are all paths, and `/v1/orders/**`
-//! is neither `/v1/orders` nor `/v1/orders/`. A deny rule takes more than that: see [`Pattern::denied`]. There are no regular expressions.
+//! is neither `/v1/orders` nor `/v1/orders/`. A deny rule and a limit take more than that: see [`Pattern::with_slash`]. There are no
+//! regular expressions.
 
 use std::fmt;
 
@@ -260,11 +261,11 @@ impl Pattern {
         Some(Self { text: text.into(), segments: self.segments.clone(), rest: false })
     }
 
-    /// The patterns that a deny rule stands for which names this one.
+    /// The patterns that a deny rule or a limit stands for which names this one.
     ///
     /// Many servers answer `/v1/orders/` as `/v1/orders`, so a denial of `P` is one of `P/` too. One of `P/**` is as written:
     /// what lies below `P` may be denied while `P` itself is allowed.
-    pub(crate) fn denied(self) -> Vec<Self> {
+    pub(crate) fn with_slash(self) -> Vec<Self> {
         if self.rest || self.segments.last().is_none_or(Segment::may_be_empty) {
             return vec![self];
         }

@@ -75,25 +75,32 @@ pub(crate) fn link_allows(texts: &[RuleText], scope: &mut Scope<'_>) -> Vec<Rule
     texts.iter().map(|text| link_rule(text, values(&text.paths), scope)).collect()
 }
 
-/// Links deny rules, which take more than they name: see [`Pattern::denied`].
+/// Links deny rules, which take more than they name: see [`Pattern::with_slash`].
 pub(crate) fn link_denies(texts: &[RuleText], scope: &mut Scope<'_>) -> Vec<Rule> {
-    let paths = |text: &RuleText| values(&text.paths).into_iter().flat_map(Pattern::denied).collect();
-    texts.iter().map(|text| link_rule(text, paths(text), scope)).collect()
+    texts.iter().map(|text| link_rule(text, with_slashes(&text.paths), scope)).collect()
 }
 
-fn link_rule(text: &RuleText, mut paths: Vec<Pattern>, scope: &mut Scope<'_>) -> Rule {
+fn with_slashes(paths: &[At<Pattern>]) -> Vec<Pattern> {
+    values(paths).into_iter().flat_map(Pattern::with_slash).collect()
+}
+
+fn sorted(mut paths: Vec<Pattern>) -> Box<[Pattern]> {
     paths.sort_by(|one, two| one.as_str().cmp(two.as_str()));
+    paths.into()
+}
+
+fn link_rule(text: &RuleText, paths: Vec<Pattern>, scope: &mut Scope<'_>) -> Rule {
     Rule {
         id: scope.id(&text.id),
         why: text.why.as_deref().map(Arc::from),
         methods: scope.methods(&text.methods),
-        paths: paths.into(),
+        paths: sorted(paths),
         who: scope.names.who(&text.who, scope.tokens_named, scope.source, scope.log),
         span: text.id.span.clone(),
     }
 }
 
-/// Links limits, in the order of their ids.
+/// Links limits, in the order of their ids. They count what deny rules would take, so that no spelling is free.
 pub(crate) fn link_limits(texts: &[LimitText], scope: &mut Scope<'_>) -> Vec<Applied> {
     let mut limits: Vec<Applied> = texts.iter().map(|text| link_limit(text, scope)).collect();
     limits.sort_by(|one, two| one.limit.id.cmp(&two.limit.id));
@@ -111,15 +118,10 @@ fn link_limit(text: &LimitText, scope: &mut Scope<'_>) -> Applied {
         burst: text.burst,
         status: text.status,
     };
-    let paths = text.paths.as_ref().map(|paths| {
-        let mut paths = values(paths);
-        paths.sort_by(|one, two| one.as_str().cmp(two.as_str()));
-        paths.into()
-    });
     Applied {
         limit: Arc::new(limit),
         methods: text.methods.as_ref().map(|methods| scope.methods(methods)),
-        paths,
+        paths: text.paths.as_ref().map(|paths| sorted(with_slashes(paths))),
         who: text.who.as_ref().map(|who| scope.names.who(who, scope.tokens_named, scope.source, scope.log)),
     }
 }

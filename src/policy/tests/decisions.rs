@@ -157,6 +157,24 @@ fn a_trailing_slash_passes_no_denial() {
 }
 
 #[test]
+fn a_trailing_slash_passes_no_limit() {
+    let limit = "\n[[limit]]\nid = \"item\"\nkey = [\"path.id\"]\nrate = \"1/s\"\nmatch = { paths = [\"/v1/{id}\"] }\n";
+    let bundle = orders("", &format!("{}{limit}", rule("allow", "all", "\"dev\"", "\"GET\"", "\"/**\"")));
+    for (path, keys) in [("v1/7", vec!["path.id=7"]), ("v1/7/", vec!["path.id=7"]), ("v1/7/8", vec![]), ("v1/", vec![])]
+    {
+        assert_eq!(charged(&bundle, path), keys, "{path}");
+    }
+}
+
+/// The keys of the buckets that a developer's request takes from.
+fn charged(bundle: &Bundle, path: &str) -> Vec<String> {
+    match judged(bundle, "user=alice,groups=dev", "GET", &format!("orders.api.corp.example/{path}")) {
+        Judgement::Allow(allowance) => allowance.charges().iter().map(|charge| charge.key.to_string()).collect(),
+        Judgement::Deny(denial) => panic!("{denial:?}"),
+    }
+}
+
+#[test]
 fn a_deny_wins_and_says_why() {
     let tables = format!(
         "{}{}why = \"Closed.\"\n",
