@@ -75,6 +75,14 @@ pub struct Rate {
     pub per: Duration,
 }
 
+impl Rate {
+    /// The time in which one comes back.
+    pub fn interval(&self) -> Duration {
+        // More than 2³² in a unit is beyond what can be written.
+        self.per / u32::try_from(self.count).unwrap_or(u32::MAX)
+    }
+}
+
 /// An integer, `/`, and one of `s`, `m`, `h`, `d`.
 pub(crate) fn rate(text: &str) -> Result<Rate, Flaw> {
     let read = text.split_once('/').and_then(|(count, unit)| {

@@ -585,6 +585,18 @@ fn a_failing_test_refuses_the_bundle_and_says_what_came() {
     ] {
         refuses("test-failed", &test(lines));
     }
+    let limits = "[[limit]]\nid = \"a-short\"\nkey = [\"user\"]\nrate = \"1/s\"\nburst = 3\n\
+                  [[limit]]\nid = \"b-long\"\nkey = [\"user\"]\nrate = \"1/m\"\nburst = 3\n\
+                  [[limit]]\nid = \"c-wide\"\nkey = [\"user\"]\nrate = \"1/h\"\nburst = 4\n";
+    let repeated = |times: u64, expected: &str| {
+        let test =
+            format!("{READ}{limits}{TEST}").replace("expect = \"allow\"", &format!("repeat = {times}\n{expected}"));
+        load(&[("_identity.toml", IDENTITY), ("orders.toml", &orders("", &test))]);
+    };
+    repeated(3, "expect = \"allow\"");
+    for times in [4, 10_000] {
+        repeated(times, "expect = \"limited\"\nrule = \"b-long\"");
+    }
     for (code, lines) in [
         ("bad-value", "req = ¦\"/x\"\nexpect = \"deny\""),
         ("bad-value", "req = \"GET /x\"\nexpect = ¦\"refuse\""),
