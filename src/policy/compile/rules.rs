@@ -27,21 +27,21 @@ pub(crate) struct Scope<'a> {
     /// Whether the file says whose tokens are evidence: it lists them in `login`, or takes none.
     pub(crate) tokens_named: bool,
     pub(crate) log: &'a mut Log,
-    /// The line of each id so far.
-    pub(crate) ids: HashMap<String, usize>,
+    /// The place of each id so far.
+    pub(crate) ids: HashMap<String, Range<usize>>,
 }
 
 impl Scope<'_> {
     /// The full id; a second one of its kind in the file is a complaint.
     fn id(&mut self, id: &At<String>) -> RuleId {
-        let before = self.source.text.get(..id.span.start).unwrap_or_default();
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
         if let Some(first) = self.ids.get(&id.value) {
-            let message = format!("`{}` is already the id of the rule in line {first}", id.value);
+            let before = self.source.text.get(..first.start).unwrap_or_default();
+            let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+            let message = format!("`{}` is already the id of the rule in line {line}", id.value);
             let flaw = Flaw::new("duplicate-id", message, "decisions and audit records name rules by their id");
             self.log.error(self.source, id.span.clone(), flaw);
         } else {
-            self.ids.insert(id.value.clone(), line);
+            self.ids.insert(id.value.clone(), id.span.clone());
         }
         RuleId::new(self.file, &id.value)
     }

@@ -1,5 +1,6 @@
 //! `_identity.toml`: issuers and named subjects.
 
+use std::collections::btree_map::Entry as BTreeEntry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
@@ -310,27 +311,30 @@ pub(crate) fn flatten<'t>(
     entries: Vec<Entry<'t>>,
     reader: &mut Reader<'_>,
 ) -> Vec<(At<String>, &'t Spanned<DeValue<'t>>)> {
-    let mut leaves: Vec<(At<String>, &Spanned<DeValue<'_>>)> = Vec::new();
+    let mut leaves: BTreeMap<String, (Range<usize>, &Spanned<DeValue<'_>>)> = BTreeMap::new();
     let mut open: Vec<(At<String>, &Spanned<DeValue<'_>>)> =
         entries.into_iter().map(|entry| (entry.name.map(str::to_owned), entry.value)).collect();
     while let Some((path, value)) = open.pop() {
+        // Judged before what lies below it: a long name is not copied for each of its leaves.
+        if let Err(flaw) = claim_path(&path.value) {
+            reader.error(path.span, flaw);
+            continue;
+        }
         if let Some(table) = value.get_ref().as_table() {
             for (key, value) in table {
                 open.push((At { value: format!("{}.{}", path.value, key.get_ref()), span: key.span() }, value));
             }
             continue;
         }
-        match claim_path(&path.value) {
-            Err(flaw) => reader.error(path.span, flaw),
-            Ok(_) if leaves.iter().any(|(known, _)| known.value == path.value) => {
-                let message = format!("the claim `{}` stands twice", path.value);
+        match leaves.entry(path.value) {
+            BTreeEntry::Vacant(free) => drop(free.insert((path.span, value))),
+            BTreeEntry::Occupied(taken) => {
+                let message = format!("the claim `{}` stands twice", taken.key());
                 reader.complain(path.span, "duplicate-item", message, "remove one");
             }
-            Ok(_) => leaves.push((path, value)),
         }
     }
-    leaves.sort_by(|one, two| one.0.value.cmp(&two.0.value));
-    leaves
+    leaves.into_iter().map(|(path, (span, value))| (At { value: path, span }, value)).collect()
 }
 
 fn read_subject(entry: Entry<'_>, reader: &mut Reader<'_>) -> SubjectText {

@@ -13,6 +13,9 @@ pub(crate) mod test;
 pub(crate) mod upstream;
 pub(crate) mod value;
 
+use std::ops::Range;
+
+use toml::Spanned;
 use toml::de::DeTable;
 
 use super::Source;
@@ -31,6 +34,9 @@ const MAX_FILES: usize = 500;
 
 /// Most rules, limits and tests of each kind in a file.
 const MAX_RULES: usize = 1000;
+
+/// Most paths of all rules and limits in a file: each path of a deny rule is compared with each of an allow rule.
+const MAX_PATHS: usize = 5000;
 
 /// Most complaints about the syntax of one file; what follows the first few is usually their consequence.
 const MAX_SYNTAX_COMPLAINTS: usize = 5;
@@ -109,7 +115,24 @@ fn parse<'s>(source: &'s Source, reader: &mut Reader<'_>) -> Option<DeTable<'s>>
             return None;
         }
     }
+    let many = paths(&root).count();
+    if let Some(last) = paths(&root).nth(MAX_PATHS) {
+        let message = format!("the rules and limits of a file have at most {MAX_PATHS} paths, these have {many}");
+        reader.complain(last, "too-many-paths", message, "use `*`, `{name}` and `**`, or make several APIs of it");
+        return None;
+    }
     Some(root)
+}
+
+/// The places of all paths of a file.
+fn paths(root: &DeTable<'_>) -> impl Iterator<Item = Range<usize>> {
+    let items = ["allow", "deny", "limit"].into_iter().filter_map(|key| root.get(key)?.get_ref().as_array()).flatten();
+    let tables = items.filter_map(|item| item.get_ref().as_table());
+    let lists = tables.filter_map(|table| {
+        let matched = table.get("match").and_then(|matched| matched.get_ref().as_table());
+        matched.unwrap_or(table).get("paths")?.get_ref().as_array()
+    });
+    lists.flatten().map(Spanned::span)
 }
 
 /// The version of the language, which is 1.

@@ -631,6 +631,29 @@ fn nt_51_files_are_bounded() {
 }
 
 #[test]
+fn nt_51_what_is_compared_in_pairs_is_bounded() {
+    let paths = |from: u32, to: u32| (from..to).map(|at| format!("\"/{at}\"")).collect::<Vec<_>>().join(",");
+    let rules = |kind: &str, many: u32| {
+        let who = if kind == "deny" { "\"admin\"" } else { "\"dev\"" };
+        let rule = |at: u32| rule(kind, &format!("{kind}{at}"), who, "\"GET\"", &paths(at * 900, at * 900 + 900));
+        (0..many).map(rule).collect::<String>()
+    };
+    let text = orders("", &format!("{}{}", rules("allow", 3), rules("deny", 3)));
+    let got = complaints(&[("_identity.toml", IDENTITY), ("orders.toml", &text)], Severity::Error);
+    assert_eq!(got.iter().map(|(_, _, code)| *code).collect::<Vec<_>>(), ["too-many-paths"]);
+    let text = orders("", &format!("{}{}", rules("allow", 3), rules("deny", 2)));
+    load(&[("_identity.toml", IDENTITY), ("orders.toml", &text)]);
+}
+
+#[test]
+fn nt_51_a_long_name_is_not_repeated_for_each_claim_below_it() {
+    let long = "k".repeat(500_000);
+    let leaves: String = (0..40_000).map(|at| format!("a{at} = 1\n")).collect();
+    let got = complaints(&[("_identity.toml", &format!("[subjects.x.claims.{long}]\n{leaves}"))], Severity::Error);
+    assert_eq!(got.iter().filter(|(_, _, code)| *code == "bad-value").count(), 1);
+}
+
+#[test]
 fn nt_51_deep_nesting_and_long_garbage_are_only_errors() {
     let deep = [
         format!("x = {}{}", "[".repeat(100_000), "]".repeat(100_000)),
