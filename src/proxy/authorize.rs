@@ -63,6 +63,7 @@ impl Connection {
             Decision::Allow(permit) => permit,
             Decision::Deny(denial) => {
                 judging.rule = denial.rule().map(ToString::to_string);
+                judging.reason = Some(denial.reason());
                 return Err(Refusal::denied(&denial));
             }
         };

@@ -15,7 +15,7 @@ use crate::audit::{self, AuditUnavailable, DecisionId, Outcome};
 use crate::identity::authn::{Person, Verified};
 use crate::identity::{Identity, Token};
 use crate::limits::Room;
-use crate::policy::{Api, Bundle};
+use crate::policy::{self, Api, Bundle};
 use crate::request::CanonicalRequest;
 use crate::{clock, telemetry};
 
@@ -32,6 +32,8 @@ pub(super) struct Judging {
     pub(super) bundle: Option<Arc<Bundle>>,
     pub(super) api: Option<Arc<Api>>,
     pub(super) rule: Option<String>,
+    /// Why the policy refuses, which the client may not be told.
+    pub(super) reason: Option<policy::Reason>,
     pub(super) method: String,
     pub(super) host: String,
     pub(super) path: String,
@@ -47,6 +49,7 @@ impl Judging {
             bundle: None,
             api: None,
             rule: None,
+            reason: None,
             method: String::new(),
             host: String::new(),
             path: String::new(),
@@ -105,12 +108,13 @@ impl Connection {
 
     /// The record of a request that goes no further.
     pub(super) fn record_refusal(&self, refusal: &Refusal, judging: &Judging) {
-        metrics::counter!(telemetry::REQUESTS, "outcome" => "deny", "reason" => refusal.reason).increment(1);
+        let reason = judging.reason.map_or(refusal.reason, policy::Reason::as_str);
+        metrics::counter!(telemetry::REQUESTS, "outcome" => "deny", "reason" => reason).increment(1);
         let login = &self.caller.login;
         tracing::debug!(
             session = %login.tunnel().session,
             decision = %judging.decision,
-            reason = refusal.reason,
+            reason,
             status = refusal.status.as_u16(),
             cause = refusal.cause.as_deref().or(refusal.detail.as_deref()),
             "refused"
@@ -119,7 +123,7 @@ impl Connection {
             return;
         }
         let rule = refusal.rule.as_deref().or(judging.rule.as_deref());
-        if let Err(error) = self.record(Outcome::Deny, refusal.reason, rule, judging, login, &[]) {
+        if let Err(error) = self.record(Outcome::Deny, reason, rule, judging, login, &[]) {
             tracing::error!(%error, "the record of a refusal is lost");
         }
     }
