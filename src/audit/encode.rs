@@ -229,9 +229,7 @@ impl PolicyLoaded<'_> {
     fn write(&self, line: &mut Line<'_>) {
         line.word("event", b"policy-loaded");
         line.text("bundle", self.bundle);
-        optional(line, "previous", self.previous);
         line.number("apis", self.apis);
-        line.number("rules", self.rules);
         line.number("tests", self.tests);
     }
 }
@@ -246,6 +244,7 @@ impl PolicyLoadFailed<'_> {
         line.number("line", self.line);
         line.number("column", self.column);
         line.text("message", self.message);
+        optional(line, "hint", self.hint);
     }
 }
 
