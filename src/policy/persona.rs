@@ -46,6 +46,8 @@ pub struct PersonaToken {
     pub client: Option<String>,
     /// The claims, by dotted path.
     pub claims: BTreeMap<String, Claim>,
+    /// Claims as one line has them: their issuer declares the type.
+    pub untyped: BTreeMap<String, String>,
 }
 
 /// A persona as a bundle's issuers let it be: what [`Facts`] borrow from.
@@ -80,9 +82,7 @@ impl Persona {
                 "token-client" => persona.token_mut().client = Some(value.to_owned()),
                 "token-groups" => persona.token_mut().groups.get_or_insert_default().extend(items),
                 key => match key.strip_prefix("claims.") {
-                    Some(path) => {
-                        drop(persona.token_mut().claims.insert(path.to_owned(), Claim::Text(value.to_owned())))
-                    }
+                    Some(path) => drop(persona.token_mut().untyped.insert(path.to_owned(), value.to_owned())),
                     None => return Err(format!("`{key}` says nothing about an identity")),
                 },
             }
@@ -143,9 +143,15 @@ fn play_token(token: &PersonaToken, client: Option<&str>, bundle: &Bundle) -> Re
     };
     let mut claims = BTreeMap::new();
     for (path, claim) in &token.claims {
-        if fits(issuer, path, claim)? {
+        if fits(claim, declared(issuer, path)?) {
             claims.insert(path.clone(), claim.clone());
         }
+    }
+    for (path, text) in &token.untyped {
+        let kind = declared(issuer, path)?;
+        let claim =
+            typed(text, kind).ok_or_else(|| format!("the claim `{path}` is declared as \"{}\"", kind.as_str()))?;
+        claims.insert(path.clone(), claim);
     }
     Ok(Token {
         issuer: IssuerName::new(issuer.name.as_str()),
@@ -160,15 +166,27 @@ fn play_token(token: &PersonaToken, client: Option<&str>, bundle: &Bundle) -> Re
     })
 }
 
-/// Whether a claim has its declared type; a badly typed one counts as absent.
-fn fits(issuer: &Issuer, path: &str, claim: &Claim) -> Result<bool, String> {
+fn declared(issuer: &Issuer, path: &str) -> Result<ClaimType, String> {
     let name = &issuer.name;
-    let kind = issuer.claims.get(path).ok_or_else(|| format!("the issuer `{name}` declares no claim `{path}`"))?;
-    Ok(match claim {
-        Claim::Text(_) => *kind == ClaimType::Text,
-        Claim::Texts(_) => *kind == ClaimType::Texts,
-        Claim::Number(_) => *kind == ClaimType::Number,
-        Claim::Flag(_) => *kind == ClaimType::Flag,
+    issuer.claims.get(path).copied().ok_or_else(|| format!("the issuer `{name}` declares no claim `{path}`"))
+}
+
+/// Whether a claim has its declared type; a badly typed one counts as absent.
+fn fits(claim: &Claim, kind: ClaimType) -> bool {
+    match claim {
+        Claim::Text(_) => kind == ClaimType::Text,
+        Claim::Texts(_) => kind == ClaimType::Texts,
+        Claim::Number(_) => kind == ClaimType::Number,
+        Claim::Flag(_) => kind == ClaimType::Flag,
+    }
+}
+
+fn typed(text: &str, kind: ClaimType) -> Option<Claim> {
+    Some(match kind {
+        ClaimType::Text => Claim::Text(text.to_owned()),
+        ClaimType::Texts => Claim::Texts(text.split('+').map(str::to_owned).collect()),
+        ClaimType::Number => Claim::Number(text.parse().ok()?),
+        ClaimType::Flag => Claim::Flag(text.parse().ok()?),
     })
 }
 

@@ -169,6 +169,7 @@ fn read_token(table: &Table<'_>, reader: &mut Reader<'_>) -> Option<PersonaToken
         email: settled(email)?.map(|email| email.value),
         client: settled(client)?.map(|client| client.value),
         claims,
+        untyped: BTreeMap::new(),
     })
 }
 

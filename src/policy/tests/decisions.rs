@@ -232,6 +232,22 @@ fn nt_53_what_is_unknown_never_helps() {
 }
 
 #[test]
+fn a_claim_on_one_line_has_the_type_that_its_issuer_declares() {
+    let identity = format!(
+        "{IDENTITY}\n[subjects.senior]\nissuers = [\"corp\"]\n\
+         claims = {{ level = [7], contractor = [false], roles = [\"b\"], department = [\"a+b\"] }}\n"
+    );
+    let text = api("orders", HOST, &rule("allow", "all", "\"senior\"", "\"GET\"", "\"/**\""));
+    let bundle = load(&[("_identity.toml", &identity), ("orders.toml", &text)]);
+    let who = "user=a,issuer=corp,claims.level=7,claims.contractor=false,claims.roles=a+b,claims.department=a+b";
+    assert_eq!(answer(&bundle, who, "GET", "orders.api.corp.example/x"), "allow orders/all");
+    for (claim, wrong) in [("level=7", "level=seven"), ("contractor=false", "contractor=no"), ("level=7", "levl=7")] {
+        let played = Persona::parse(&who.replace(claim, wrong)).unwrap().play(&bundle);
+        assert!(played.is_err_and(|error| error.contains(wrong.split('=').next().unwrap())), "{wrong}");
+    }
+}
+
+#[test]
 fn a_token_counts_only_where_its_issuer_is_named() {
     let identity = format!(
         "{IDENTITY}\n[subjects.dev-corp]\ngroups = [\"dev\"]\nissuers = [\"corp\"]\n\
@@ -718,7 +734,7 @@ fn an_explanation_for_machines_carries_the_same() {
 fn a_persona_is_read_from_one_line() {
     let persona = Persona::parse("user=alice, groups=a+b,groups=c,binding=zero,issuer=corp,claims.x=1").unwrap();
     assert_eq!(persona.groups, ["a", "b", "c"]);
-    assert_eq!(persona.token.unwrap().claims.len(), 1);
+    assert_eq!(persona.token.unwrap().untyped.len(), 1);
     assert!(!Persona::parse("").unwrap().logged_in);
     for text in ["alice", "colour=red", "user=Alice", "binding=weak", "user=a,client=b"] {
         assert!(Persona::parse(text).is_err(), "{text}");

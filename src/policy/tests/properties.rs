@@ -121,6 +121,7 @@ fn personas() -> impl Strategy<Value = Persona> {
                 .map(|text| ("department".to_owned(), Claim::Text(text.to_owned())))
                 .into_iter()
                 .collect(),
+            untyped: Default::default(),
         }),
     })
 }
