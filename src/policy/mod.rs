@@ -150,7 +150,7 @@ pub struct Compiled {
 pub struct Facts<'a> {
     /// The request.
     pub request: &'a CanonicalRequest,
-    /// The resolved person (or client); `None`: nobody is logged in.
+    /// The resolved person; `None`: nobody is logged in.
     pub subject: Option<&'a str>,
     /// What the identity stands for.
     pub kind: Kind,

@@ -21,8 +21,6 @@ pub struct Persona {
     pub logged_in: bool,
     /// The local name.
     pub user: Option<String>,
-    /// A client that acts for itself; excludes `user`.
-    pub client: Option<String>,
     /// The groups of the user file.
     pub groups: Vec<String>,
     /// How strongly the login is bound; `keys` unless said otherwise.
@@ -54,7 +52,6 @@ pub struct PersonaToken {
 #[derive(Clone, Debug)]
 pub struct Played {
     subject: Option<String>,
-    kind: Kind,
     groups: Vec<Group>,
     token: Option<Token>,
     binding: Option<Binding>,
@@ -73,7 +70,6 @@ impl Persona {
             let items = value.split('+').map(str::to_owned);
             match key {
                 "user" => persona.user = Some(words::user(value).map_err(|flaw| flaw.message)?),
-                "client" => persona.client = Some(value.to_owned()),
                 "groups" => persona.groups.extend(items),
                 "binding" => persona.binding = Some(words::binding(value).map_err(|flaw| flaw.message)?),
                 "method" => persona.method = Some(words::method(value).map_err(|flaw| flaw.message)?),
@@ -87,9 +83,6 @@ impl Persona {
                 },
             }
         }
-        if persona.user.is_some() && persona.client.is_some() {
-            return Err("nobody is a person and a client at once".into());
-        }
         Ok(persona)
     }
 
@@ -99,19 +92,13 @@ impl Persona {
 
     /// Applies what the bundle says about the token's issuer: which groups count, which claims have which type.
     pub fn play(&self, bundle: &Bundle) -> Result<Played, String> {
-        let token = match (&self.token, &self.client) {
-            (None, None) => None,
-            (Some(token), client) => Some(play_token(token, client.as_deref(), bundle)?),
-            (None, Some(client)) => Some(play_token(&PersonaToken::default(), Some(client), bundle)?),
-        };
-        let kind = if self.client.is_some() { Kind::Client } else { Kind::Person };
-        let subject = self.client.as_ref().or(self.user.as_ref()).map_or(SOMEBODY, String::as_str);
+        let token = self.token.as_ref().map(|token| play_token(token, bundle)).transpose()?;
+        let subject = self.user.as_deref().unwrap_or(SOMEBODY);
         let mut groups: Vec<Group> = self.groups.iter().map(|group| Group::new(group.as_str())).collect();
         groups.sort();
         groups.dedup();
         Ok(Played {
             subject: self.logged_in.then(|| subject.to_owned()),
-            kind,
             groups,
             token,
             binding: self.logged_in.then(|| self.binding.unwrap_or(Binding::Keys)),
@@ -121,7 +108,7 @@ impl Persona {
     }
 }
 
-fn play_token(token: &PersonaToken, client: Option<&str>, bundle: &Bundle) -> Result<Token, String> {
+fn play_token(token: &PersonaToken, bundle: &Bundle) -> Result<Token, String> {
     let issuer = match (&token.issuer, bundle.issuers()) {
         (Some(name), issuers) => issuers
             .iter()
@@ -155,8 +142,8 @@ fn play_token(token: &PersonaToken, client: Option<&str>, bundle: &Bundle) -> Re
     }
     Ok(Token {
         issuer: IssuerName::new(issuer.name.as_str()),
-        sub: client.unwrap_or(SOMEBODY).to_owned(),
-        client_id: client.map(str::to_owned).or_else(|| token.client.clone()),
+        sub: SOMEBODY.to_owned(),
+        client_id: token.client.clone(),
         email: token.email.clone(),
         scopes: Vec::new(),
         groups,
@@ -196,7 +183,7 @@ impl Played {
         Facts {
             request,
             subject: self.subject.as_deref(),
-            kind: self.kind,
+            kind: Kind::Person,
             local_groups: &self.groups,
             token: self.token.as_ref(),
             binding: self.binding,

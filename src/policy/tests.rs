@@ -33,7 +33,6 @@ alice   = { users = ["alice"] }
 strong  = { tunnel = { binding = ["keys"] } }
 sales   = { issuers = ["corp"], claims = { department = ["sales"] } }
 mailed  = { issuers = ["corp", "other"], emails = ["alice@corp.example"] }
-batch   = { issuers = ["corp"], clients = ["batch"] }
 "#;
 
 /// A reader as strict as traffic meets, as far as these tests need it.

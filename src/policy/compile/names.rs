@@ -105,7 +105,6 @@ impl Names {
             groups: boxed(&text.groups),
             users: boxed(&text.users),
             emails: boxed(&text.emails),
-            clients: boxed(&text.clients),
             claims: text.claims.iter().map(|(path, values)| (path.value.as_str().into(), values.clone())).collect(),
             bindings: text.bindings.clone().into(),
             methods: text.methods.clone().into(),
@@ -126,7 +125,7 @@ impl Names {
     /// Complains about what believes every issuer: one may state the address that another has verified.
     fn check_open(&self, what: &str, hint: &str, place: Range<usize>, source: &Source, log: &mut Log) {
         if self.issuer_names.len() > 1 {
-            let message = format!("{what} takes addresses, clients or claims from every issuer of the bundle");
+            let message = format!("{what} takes what it says of a token from every issuer of the bundle");
             log.error(source, place, Flaw::new("any-issuer", message, hint));
         }
     }

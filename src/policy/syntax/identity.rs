@@ -47,8 +47,8 @@ const PERSON: Schema = Schema { what: "`person`", keys: &["claim"], later: &[], 
 
 pub(crate) const SELECTOR: Schema = Schema {
     what: "a subject",
-    keys: &["groups", "users", "emails", "clients", "claims", "issuers", "tunnel"],
-    later: &["spiffe", "cert", "network", "networks", "device", "require", "time"],
+    keys: &["groups", "users", "emails", "claims", "issuers", "tunnel"],
+    later: &["clients", "spiffe", "cert", "network", "networks", "device", "require", "time"],
     elsewhere: &[("methods", "a rule"), ("paths", "a rule")],
 };
 
@@ -66,7 +66,7 @@ const MAX_CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// Bounds of `jwks_max_age`: long enough to be no flood, short enough that a withdrawn key dies.
 const JWKS_MAX_AGE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(7 * 86_400));
 
-/// Longest group, address, client or claim value.
+/// Longest group, address or claim value.
 const MAX_VALUE: usize = 256;
 
 /// `_identity.toml` as written.
@@ -102,12 +102,11 @@ pub(crate) struct SubjectText {
 pub(crate) struct SelectorText {
     /// Whose tokens count; empty: those of every issuer.
     pub(crate) issuers: Vec<At<String>>,
-    /// The place of what any issuer could state: addresses, clients or claims without `issuers`.
+    /// The place of what any issuer could state: addresses or claims without `issuers`.
     pub(crate) open: Option<Range<usize>>,
     pub(crate) groups: Vec<String>,
     pub(crate) users: Vec<String>,
     pub(crate) emails: Vec<String>,
-    pub(crate) clients: Vec<String>,
     pub(crate) claims: Vec<(At<String>, ClaimValues)>,
     pub(crate) bindings: Vec<Binding>,
     pub(crate) methods: Vec<Method>,
@@ -351,16 +350,16 @@ fn read_subject(entry: Entry<'_>, reader: &mut Reader<'_>) -> SubjectText {
 impl SelectorText {
     /// Reads the lists of a subject; complains about one that asks for nothing, or for what nobody is.
     pub(crate) fn read(table: &Table<'_>, reader: &mut Reader<'_>) -> Option<Self> {
-        let stated = ["emails", "clients", "claims"];
+        let stated = ["emails", "claims"];
         if table.has("issuers") && !table.has("groups") && !stated.iter().any(|key| table.has(key)) {
             let message = "`issuers` says whose tokens count, and the subject asks for nothing of a token";
             reader.complain(table.place("issuers"), "contradiction", message, "remove it, or ask for what they state");
             return None;
         }
-        let keys = ["groups", "users", "emails", "clients", "claims", "tunnel"];
+        let keys = ["groups", "users", "emails", "claims", "tunnel"];
         if !keys.iter().any(|key| table.has(key)) {
             if table.is_empty() {
-                let hint = "write at least one of groups, users, emails, clients, claims and tunnel";
+                let hint = "write at least one of groups, users, emails, claims and tunnel";
                 reader.complain(table.span.clone(), "missing-key", "the subject asks for nothing", hint);
             }
             return None;
@@ -372,7 +371,6 @@ impl SelectorText {
         let groups = optional(table, "groups", reader, plain);
         let users = optional(table, "users", reader, user);
         let emails = optional(table, "emails", reader, email);
-        let clients = optional(table, "clients", reader, plain);
         let claims = read_claim_values(table, reader);
         let (bindings, methods) = match table.has("tunnel").then(|| table.table("tunnel", &TUNNEL, reader)) {
             None => (Some(Vec::new()), Some(Vec::new())),
@@ -392,19 +390,12 @@ impl SelectorText {
                 )
             }
         };
-        if table.has("clients") && ["groups", "users", "emails"].iter().any(|key| table.has(key)) {
-            let hint = "make two subjects; a rule's `who` may name both";
-            let message = "no identity is a client and a person at once";
-            reader.complain(table.place("clients"), "contradiction", message, hint);
-            return None;
-        }
         Some(Self {
             issuers: issuers?,
             open,
             groups: groups?,
             users: users?,
             emails: emails?,
-            clients: clients?,
             claims: claims?,
             bindings: bindings?,
             methods: methods?,

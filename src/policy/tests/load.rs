@@ -124,7 +124,7 @@ fn what_this_version_does_not_build_is_said_not_ignored() {
         refuses("not-supported", &orders("", &format!("[assert]\n¦{key} = 1\n")));
     }
     refuses("not-supported", &orders("", "[http]\n¦grpc = true\n"));
-    for key in ["acr", "amr", "auth_age", "cert", "token_bound", "network", "device", "at"] {
+    for key in ["client", "acr", "amr", "auth_age", "cert", "token_bound", "network", "device", "at"] {
         let test = format!("[[test]]\nname = \"t\"\nreq = \"GET /x\"\nexpect = \"deny\"\nas = {{ ¦{key} = 1 }}\n");
         refuses("not-supported", &orders("", &test));
     }
@@ -140,7 +140,7 @@ fn what_this_version_does_not_build_is_said_not_ignored() {
     for key in ["requirements", "networks"] {
         refuses_identity("not-supported", &format!("[¦{key}]\nx = 1\n"));
     }
-    for key in ["spiffe", "cert"] {
+    for key in ["clients", "spiffe", "cert"] {
         refuses_identity("not-supported", &format!("[subjects.x]\ngroups = [\"a\"]\n¦{key} = 1\n"));
     }
     let text = orders("", &format!("{READ}¦require = [\"mfa\"]\n"));
@@ -408,7 +408,6 @@ fn a_subject_asks_for_something_that_can_be() {
         ("bad-value", "tunnel = { binding = [¦\"key\"] }"),
         ("bad-value", "tunnel = { method = [¦\"chap\"] }"),
         ("missing-key", "tunnel = ¦{}"),
-        ("contradiction", "groups = [\"a\"]\nclients = ¦[\"b\"]"),
         ("contradiction", "users = [\"a\"]\nissuers = ¦[\"corp\"]"),
         ("unknown-issuer", "groups = [\"a\"]\nissuers = [\"corp\", ¦\"crop\"]"),
         ("empty-list", "groups = [\"a\"]\nissuers = ¦[]"),
@@ -425,7 +424,7 @@ fn a_subject_asks_for_something_that_can_be() {
 #[test]
 fn where_issuers_are_many_somebody_says_whose_tokens_count() {
     let rule = |who: &str| rule("allow", "read", who, "\"GET\"", "\"/x\"");
-    for facts in ["emails = [\"a@corp.example\"]", "clients = [\"c\"]", "claims = { department = [\"x\"] }"] {
+    for facts in ["emails = [\"a@corp.example\"]", "claims = { department = [\"x\"] }"] {
         let subject = |more: &str| format!("{IDENTITY}\n[subjects.open]\n{facts}\n{more}\n");
         let orders = |top: &str, who: &str| orders(top, &rule(who));
         let files = [("_identity.toml", &*subject("")), ("orders.toml", &*orders("", "\"dev\", ¦\"open\""))];
