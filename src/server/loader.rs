@@ -21,7 +21,6 @@ use crate::config::{self, Config, KeyPair, pem};
 use crate::identity::authn::{Alg, ClaimType, IssuerConfig, PersonRule, Tokens, UserFile, Users};
 use crate::listener::tls::Certificate;
 use crate::policy::{self, Bundle};
-use crate::proxy;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Authorities, ClientCertificate, Target};
 
@@ -251,7 +250,6 @@ impl Loader {
         let compiled = policy::compile(files, &environment, previous.map(|previous| &*previous.bundle))?;
         let bundle = Arc::new(compiled.bundle);
         let wrong = |what: String| vec![complaint(&self.config.policies, "unusable", what, None)];
-        check_limits(&bundle, &self.config)?;
         let authorities = authorities(&self.config).map_err(|complaint| vec![*complaint])?;
         let kept = previous.filter(|_| same_files).map(|previous| &previous.targets);
         let targets = Target::all(&bundle, &authorities, kept)
@@ -280,7 +278,6 @@ pub fn check(config: &Config) -> Result<(Bundle, Vec<Complaint>), Vec<Complaint>
     }
     let compiled = Sources::read(config).and_then(|sources| {
         let compiled = policy::compile(&sources.files, &environment(config), None)?;
-        check_limits(&compiled.bundle, config)?;
         let authorities = authorities(config).map_err(|complaint| vec![*complaint])?;
         Target::all(&compiled.bundle, &authorities, None).map_err(|(api, error)| {
             vec![complaint(&config.policies, "unusable", format!("the upstream of {api}: {error}"), None)]
@@ -302,15 +299,6 @@ pub fn check(config: &Config) -> Result<(Bundle, Vec<Complaint>), Vec<Complaint>
             Err(complaints)
         }
     }
-}
-
-/// A limit that cannot be counted is a mistake of its file.
-fn check_limits(bundle: &Bundle, config: &Config) -> Result<(), Vec<Complaint>> {
-    let wrong = bundle.limits().filter_map(|limit| Some((limit, proxy::quota(limit).err()?)));
-    let complaints: Vec<_> = wrong
-        .map(|(limit, error)| complaint(&config.policies, "limit", format!("limit {}: {error}", limit.id), None))
-        .collect();
-    if complaints.is_empty() { Ok(()) } else { Err(complaints) }
 }
 
 /// The files and the folder whose changes ask for a reload.

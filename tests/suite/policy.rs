@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use wicketgate::policy::{self, Bundle, Persona, RequestText, explain};
+use wicketgate::policy::{self, Bundle, Persona, RequestText, Source, explain};
 use wicketgate::server::loader::{lone_environment, policy_files};
 use wicketgate::server::read_request;
 
@@ -44,6 +44,25 @@ fn every_test_inside_them_passes() {
         for test in bundle.tests() {
             let outcome = policy::run(&bundle, test, read_request);
             assert_eq!(outcome.failure, None, "{}: {}", test.file, test.name);
+        }
+    }
+}
+
+#[test]
+fn every_limit_that_loads_can_be_counted() {
+    let load = |rate: &str, burst: u64| {
+        let text = format!("[[limit]]\nid = \"l\"\nkey = [\"user\"]\nrate = \"{rate}\"\nburst = {burst}\n");
+        policy::compile(&[Source { file: "_org.toml".into(), text: text.into() }], &lone_environment(), None)
+    };
+    for rate in ["1/d", "7/d", "1/h", "1/m", "1/s", "3/s", "1000000000/d", "1000000000/s"] {
+        let mut most = 1_000_000_000;
+        while load(rate, most).is_err() {
+            most -= most.div_ceil(1000);
+        }
+        assert!(most > 1, "{rate}");
+        let compiled = load(rate, most).expect("a bundle");
+        for limit in compiled.bundle.limits() {
+            assert!(wicketgate::proxy::quota(limit).is_ok(), "{rate} {most}");
         }
     }
 }

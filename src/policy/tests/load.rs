@@ -334,6 +334,8 @@ fn a_limit_has_a_rate_and_a_key_that_every_path_binds() {
         refuses(code, &limit(lines));
     }
     refuses("missing-key", &orders("", "¦[[limit]]\nid = \"l\"\nkey = [\"user\"]\n"));
+    refuses("out-of-range", &limit("key = [\"user\"]\nrate = \"1/d\"\nburst = ¦401"));
+    load(&[("_identity.toml", IDENTITY), ("orders.toml", &limit("key = [\"user\"]\nrate = \"1/d\"\nburst = 400"))]);
 }
 
 #[test]
