@@ -6,10 +6,12 @@ use std::time::SystemTime;
 use crate::identity::{Binding, Claim, Group, IssuerName, Kind, Method, SessionId, StatedGroups, Token};
 use crate::request::CanonicalRequest;
 
-use super::Facts;
+use super::api::Bearer;
 use super::bundle::Bundle;
 use super::issuer::{ClaimType, GroupsAbsent, Issuer};
 use super::syntax::identity as words;
+use super::visibility::is_visible;
+use super::{Facts, ReadRequest, RequestText};
 
 /// The person that a test speaks as when it names none.
 const SOMEBODY: &str = "somebody";
@@ -178,6 +180,19 @@ fn typed(text: &str, kind: ClaimType) -> Option<Claim> {
 }
 
 impl Played {
+    /// Reads a request by this persona as traffic is read; an error is a `bad-request`.
+    pub fn ask(&self, bundle: &Bundle, text: &RequestText, read: ReadRequest) -> Result<CanonicalRequest, String> {
+        let request = read(bundle, text, self.token.is_some())?;
+        if self.token.is_none() && request.has_access_token() {
+            let evidence = self.facts(&request).evidence();
+            let api = bundle.api_for(request.host(), request.path());
+            if api.is_some_and(|api| api.bearer == Bearer::Judge && is_visible(bundle, api, &evidence)) {
+                return Err("an access token in the query, which nobody judges".into());
+            }
+        }
+        Ok(request)
+    }
+
     /// The facts of a request by this persona.
     pub fn facts<'a>(&'a self, request: &'a CanonicalRequest) -> Facts<'a> {
         Facts {

@@ -6,7 +6,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::api::HttpOptions;
 use super::bundle::Bundle;
 use super::decision::{Charge, Judgement, Reason, RuleId};
 use super::judge::judge;
@@ -60,12 +59,8 @@ pub struct Test {
     pub name: String,
     /// Who asks.
     pub persona: Persona,
-    /// The method as written.
-    pub method: String,
-    /// The host.
-    pub host: String,
-    /// Path and query as written.
-    pub target: String,
+    /// What is asked.
+    pub request: RequestText,
     /// How often the request is made, at one instant.
     pub repeat: u64,
     /// What must come of the last request, and of each before it unless that is `limited`.
@@ -104,14 +99,7 @@ type Answer = (Expectation, Option<RuleId>, Option<Reason>);
 
 fn attempt(bundle: &Bundle, test: &Test, read: ReadRequest) -> Result<Answer, String> {
     let played = test.persona.play(bundle)?;
-    let strict = HttpOptions::default();
-    let text = RequestText {
-        method: &test.method,
-        host: &test.host,
-        target: &test.target,
-        http: bundle.http_for(&test.host).unwrap_or(&strict),
-    };
-    let Ok(request) = read(&text) else { return Ok((Expectation::BadRequest, None, None)) };
+    let Ok(request) = played.ask(bundle, &test.request, read) else { return Ok((Expectation::BadRequest, None, None)) };
     let facts = played.facts(&request);
     Ok(match judge(bundle, &facts) {
         Judgement::Deny(denial) => {

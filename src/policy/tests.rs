@@ -36,17 +36,17 @@ mailed  = { issuers = ["corp", "other"], emails = ["alice@corp.example"] }
 "#;
 
 /// A reader as strict as traffic meets, as far as these tests need it.
-pub(super) fn read(text: &RequestText<'_>) -> Result<CanonicalRequest, String> {
+pub(super) fn read(_: &Bundle, text: &RequestText, _: bool) -> Result<CanonicalRequest, String> {
     let (path, query) = match text.target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
-        None => (text.target, None),
+        None => (&*text.target, None),
     };
     let lower = path.to_ascii_lowercase();
     let doubtful = ["//", "/../", "/./", "%2e", "%2f", "%5c", "%25", ";", "#", "\\", " "];
     if !path.starts_with('/') || doubtful.iter().any(|sign| lower.contains(sign)) || lower.ends_with("/..") {
         return Err("no single reading".into());
     }
-    Ok(CanonicalRequest::for_test(text.method, text.host, path, query))
+    Ok(CanonicalRequest::for_test(&text.method, &text.host, path, query))
 }
 
 pub(super) fn environment() -> Environment {

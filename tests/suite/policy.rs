@@ -18,10 +18,9 @@ fn load(path: &str) -> Bundle {
 }
 
 fn explained(bundle: &Bundle, persona: &str, method: &str, url: &str) -> String {
-    let (host, target) = url.split_at(url.find('/').expect("a path"));
-    let http = bundle.http_for(host).expect("a host");
-    let request = read_request(&RequestText { method, host, target, http }).expect("a request");
+    let text = RequestText::of_url(method, &format!("https://{url}")).expect("a URL");
     let persona = Persona::parse(persona).expect("a persona").play(bundle).expect("somebody");
+    let request = persona.ask(bundle, &text, read_request).expect("a request");
     let text = explain(bundle, &persona.facts(&request)).to_string();
     text.replace(&bundle.id()[..12], "BUNDLE")
 }
@@ -64,6 +63,36 @@ fn every_limit_that_loads_can_be_counted() {
         for limit in compiled.bundle.limits() {
             assert!(wicketgate::proxy::quota(limit).is_ok(), "{rate} {most}");
         }
+    }
+}
+
+#[test]
+fn a_test_reads_its_request_as_traffic_does() {
+    let text = |bearer: &str, asked: &str, expect: &str| {
+        let rule =
+            "[[allow]]\nid = \"all\"\nwho = \"anyone-authenticated\"\nmethods = [\"GET\"]\npaths = [\"/**\", \"/\"]\n";
+        let test = format!(
+            "[[test]]\nname = \"t\"\nas = {{ user = \"alice\" }}\nreq = \"GET {asked}\"\nexpect = \"{expect}\"\n"
+        );
+        format!(
+            "api = \"orders\"\npolicy_version = 1\nowner = \"o\"\nhosts = [\"orders.example\"]\n{bearer}\n\
+             [upstream]\nurl = \"https://orders.internal\"\n[http]\nencoded_slash = \"opaque\"\n{rule}{test}"
+        )
+    };
+    for (bearer, asked, expect) in [
+        ("", "https://orders.example/a%2Fb", "allow"),
+        ("", "https://orders.example:443/a%2Fb", "allow"),
+        ("", "https://Orders.Example./a%2Fb", "allow"),
+        ("", "http://orders.example:80/a%2Fb", "allow"),
+        ("", "https://orders.example:80/a%2Fb", "bad-request"),
+        ("", "https://orders.example?x=1", "allow"),
+        ("", "/a?access_token=x", "bad-request"),
+        ("bearer = \"pass\"", "/a?access_token=x", "allow"),
+        ("", "https://other.example/a?access_token=x", "deny"),
+    ] {
+        let source = Source { file: "orders.toml".into(), text: text(bearer, asked, expect).into() };
+        let compiled = policy::compile(&[source], &lone_environment(), None);
+        assert!(compiled.is_ok(), "{bearer} {asked}: {:?}", compiled.err());
     }
 }
 

@@ -16,7 +16,7 @@ use crate::policy::syntax::log::Log;
 use crate::policy::syntax::table::{At, unknown};
 use crate::policy::syntax::test::TestText;
 use crate::policy::syntax::value::Flaw;
-use crate::policy::{HttpOptions, ReadRequest, RequestText, Source};
+use crate::policy::{ReadRequest, RequestText, Source};
 
 use super::guardrails::missing_test;
 
@@ -66,14 +66,11 @@ fn place(
     log: &mut Log,
 ) -> Option<Placed> {
     let (method, target) = &text.request.value;
-    let absolute = target.strip_prefix("https://").or_else(|| target.strip_prefix("http://"));
-    let (host, target) = match (absolute, host) {
-        (Some(rest), _) => {
-            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-            let (host, target) = rest.split_at(end);
-            (host, if target.is_empty() { "/" } else { target })
+    let request = match (RequestText::of_url(method, target), host) {
+        (Some(request), _) => request,
+        (None, Some(host)) => {
+            RequestText { method: method.clone(), host: host.to_owned(), target: target.clone(), port: 443 }
         }
-        (None, Some(host)) => (host, target.as_str()),
         (None, None) => {
             let flaw = Flaw::new("bad-value", "which host is asked?".into(), "write \"GET https://host/path\"");
             log.error(source, text.request.span.clone(), flaw);
@@ -88,9 +85,7 @@ fn place(
         file: source.file.clone(),
         name: text.name.clone(),
         persona: text.persona.clone(),
-        method: method.clone(),
-        host: host.to_owned(),
-        target: target.to_owned(),
+        request,
         repeat: text.repeat,
         expect: text.expect,
         rule,
@@ -138,10 +133,8 @@ fn note(
     covered: &mut BTreeSet<RuleId>,
     refused: &mut BTreeSet<RuleId>,
 ) {
-    let strict = HttpOptions::default();
-    let http = bundle.http_for(&test.host).unwrap_or(&strict);
-    let text = RequestText { method: &test.method, host: &test.host, target: &test.target, http };
-    let (Ok(request), Ok(played)) = (read(&text), test.persona.play(bundle)) else { return };
+    let Ok(played) = test.persona.play(bundle) else { return };
+    let Ok(request) = played.ask(bundle, &test.request, read) else { return };
     let Some(api) = bundle.api_for(request.host(), request.path()) else { return };
     let Some(relative) = api.relative(request.path()) else { return };
     let facts = played.facts(&request);
