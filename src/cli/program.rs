@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use wicketgate::complaint::Complaint;
 use wicketgate::config::{Config, Users, complaint};
-use wicketgate::identity::authn;
+use wicketgate::identity::{authn, fold};
 use wicketgate::policy::{self, Persona, RequestText};
 use wicketgate::server::{self, Bound, Orders, loader};
 use wicketgate::telemetry;
@@ -229,7 +229,7 @@ impl UserFile for LocalUsers {
     }
 
     fn set_enabled(&mut self, name: &str, enabled: bool) -> anyhow::Result<bool> {
-        let folded = authn::fold(name.as_bytes());
+        let folded = fold(name.as_bytes());
         let before = self
             .accounts()?
             .iter()
@@ -239,7 +239,7 @@ impl UserFile for LocalUsers {
     }
 
     fn contains(&self, name: &str) -> anyhow::Result<bool> {
-        let folded = authn::fold(name.as_bytes());
+        let folded = fold(name.as_bytes());
         Ok(self.accounts()?.iter().any(|account| folded.as_deref() == Some(account.name().as_str())))
     }
 

@@ -5,11 +5,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
-use super::fold;
 use super::issuer::{ClaimType, IssuerConfig, PersonRule};
 use super::jwt::Person;
 use super::refusal::TokenRefusal;
-use crate::identity::{Claim, Group, StatedGroups, Subject};
+use crate::identity::{Claim, Group, StatedGroups, Subject, fold};
 
 pub(super) type Claims = Map<String, Value>;
 

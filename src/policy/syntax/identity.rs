@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use crate::identity::{Binding, IssuerName, Method};
+use crate::identity::{Binding, IssuerName, MAX_NAME, Method, fold};
 use crate::policy::Source;
 use crate::policy::issuer::{Alg, Allowed, ClaimType, GroupsAbsent, Issuer, PersonClaim};
 
@@ -415,12 +415,15 @@ fn optional<T>(
 
 /// A local name, as folding leaves it.
 pub(crate) fn user(text: &str) -> Result<String, Flaw> {
-    if !text.is_ascii() || text.contains('\\') || text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        let bare = text.rsplit('\\').next().unwrap_or(text);
-        let hint = format!("names are compared after folding: write `{}`", bare.to_ascii_lowercase());
-        return Err(Flaw::new("bad-value", format!("`{text}` is not a folded name"), &hint));
+    let folded = fold(text.as_bytes());
+    if folded.as_deref() == Some(text) {
+        return Ok(text.to_owned());
     }
-    plain(text)
+    let hint = match folded {
+        Some(folded) => format!("names are compared after folding: write `{folded}`"),
+        None => format!("a name has 1 to {MAX_NAME} visible ASCII characters"),
+    };
+    Err(Flaw::new("bad-value", format!("`{}` is not a folded name", text.escape_debug()), &hint))
 }
 
 /// An address with one `@`, compared without regard to the case of ASCII letters.

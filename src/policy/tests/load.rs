@@ -398,6 +398,9 @@ fn a_subject_asks_for_something_that_can_be() {
     for (code, line) in [
         ("bad-value", "users = [¦\"Alice\"]"),
         ("bad-value", "users = [¦'CORP\\alice']"),
+        ("bad-value", "users = [¦\"alice \"]"),
+        ("bad-value", "users = [¦\"\"]"),
+        ("bad-value", &format!("users = [¦\"{}\"]", "a".repeat(129))),
         ("bad-value", "emails = [¦\"alice\"]"),
         ("bad-value", "emails = [¦\"a@corp.example@evil\"]"),
         ("bad-value", "emails = [¦\"alice@CORP.example\"]"),
