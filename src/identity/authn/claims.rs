@@ -111,7 +111,8 @@ pub(super) fn client(claims: &Claims) -> Option<&str> {
     ["client_id", "azp"].into_iter().find_map(|name| claims.get(name)?.as_str())
 }
 
-/// `email`, when its issuer vouches for it and it has one reading: ASCII, one `@`, no internationalised label.
+/// `email`, when its issuer vouches for it and it has one reading: ASCII, one `@`, no internationalised label, and
+/// nothing that folding would take for a domain or a mail server for a quoted name.
 pub(super) fn email(claims: &Claims) -> Option<&str> {
     let email = claims.get("email")?.as_str()?;
     let (local, domain) = email.split_once('@')?;
@@ -119,7 +120,8 @@ pub(super) fn email(claims: &Claims) -> Option<&str> {
         let letters = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         !label.is_empty() && letters && !label.to_ascii_lowercase().starts_with("xn--")
     };
-    let one_reading = !local.is_empty() && email.bytes().all(|byte| byte.is_ascii_graphic());
+    let one_reading =
+        !local.is_empty() && !local.contains(['\\', '"']) && email.bytes().all(|byte| byte.is_ascii_graphic());
     let vouched = claims.get("email_verified") == Some(&Value::Bool(true));
     (vouched && one_reading && domain.split('.').all(plain)).then_some(email)
 }
@@ -312,6 +314,8 @@ mod tests {
             "evil\\b@corp.example, a@corp.example",
             "a@[127.0.0.1]",
             "a@corp.example(x)",
+            "evil\\a@corp.example",
+            "\"a\"@corp.example",
         ] {
             assert_eq!(of(odd, true.into()), Person::Nobody, "{odd:?}");
         }
