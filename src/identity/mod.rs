@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-pub use naming::{MAX_NAME, fold};
+pub use naming::{MAX_NAME, fold, is_address};
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {

@@ -14,6 +14,18 @@ pub fn fold(name: &[u8]) -> Option<String> {
 /// The longest name of a user: PAP and EAP can carry 255 bytes, Windows' UPNs stay far below this.
 pub const MAX_NAME: usize = 128;
 
+/// Whether an e-mail address has one reading: ASCII, one `@`, no internationalised label, and nothing that folding would
+/// take for a domain, or a mail server for a quoted name.
+pub fn is_address(text: &str) -> bool {
+    let Some((local, domain)) = text.split_once('@') else { return false };
+    let plain = |label: &str| {
+        let letters = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        !label.is_empty() && letters && !label.to_ascii_lowercase().starts_with("xn--")
+    };
+    let graphic = !local.is_empty() && local.bytes().all(|byte| byte.is_ascii_graphic());
+    graphic && !local.contains(['\\', '"']) && domain.split('.').all(plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::fold;

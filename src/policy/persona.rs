@@ -76,7 +76,7 @@ impl Persona {
                 "binding" => persona.binding = Some(words::binding(value).map_err(|flaw| flaw.message)?),
                 "method" => persona.method = Some(words::method(value).map_err(|flaw| flaw.message)?),
                 "issuer" => persona.token_mut().issuer = Some(value.to_owned()),
-                "email" => persona.token_mut().email = Some(value.to_owned()),
+                "email" => persona.token_mut().email = Some(words::email(value).map_err(|flaw| flaw.message)?),
                 "token-client" => persona.token_mut().client = Some(value.to_owned()),
                 "token-groups" => persona.token_mut().groups.get_or_insert_default().extend(items),
                 key => match key.strip_prefix("claims.") {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use crate::identity::{Binding, IssuerName, MAX_NAME, Method, fold};
+use crate::identity::{Binding, IssuerName, MAX_NAME, Method, fold, is_address};
 use crate::policy::Source;
 use crate::policy::issuer::{Alg, Allowed, ClaimType, GroupsAbsent, Issuer, PersonClaim};
 
@@ -426,14 +426,13 @@ pub(crate) fn user(text: &str) -> Result<String, Flaw> {
     Err(Flaw::new("bad-value", format!("`{}` is not a folded name", text.escape_debug()), &hint))
 }
 
-/// An address with one `@`, compared without regard to the case of ASCII letters.
+/// An address that tokens may state, with its domain in lower case; compared without regard to the case of ASCII letters.
 pub(crate) fn email(text: &str) -> Result<String, Flaw> {
-    let well_formed = text.split_once('@').is_some_and(|(local, domain)| {
-        !local.is_empty() && domain.contains('.') && domain.split('.').all(value::is_label)
-    });
-    if !well_formed || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let hint = "write one `@` and a domain in lower case";
-        return Err(Flaw::new("bad-value", format!("`{text}` is not an e-mail address"), hint));
+    let domain = text.split('@').next_back().unwrap_or_default();
+    if !is_address(text) || domain.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        let hint =
+            "write one `@` and a domain in lower-case ASCII: tokens with other addresses are taken to state none";
+        return Err(Flaw::new("bad-value", format!("`{}` is not an e-mail address", text.escape_debug()), hint));
     }
     plain(text)
 }

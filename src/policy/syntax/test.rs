@@ -142,7 +142,7 @@ fn read_token(table: &Table<'_>, reader: &mut Reader<'_>) -> Option<PersonaToken
     } else {
         table.has("groups").then(|| table.list("groups", reader, false, plain))
     };
-    let email = table.has("email").then(|| table.parsed("email", reader, plain));
+    let email = table.has("email").then(|| table.parsed("email", reader, identity::email));
     let client = table.has("client").then(|| table.parsed("client", reader, plain));
     let mut claims = BTreeMap::new();
     for (path, value) in flatten(table.entries("claims", reader), reader) {
