@@ -87,6 +87,8 @@ pub struct Environment {
     pub own_socket: Option<PathBuf>,
     /// Where a path leads to when its links are followed.
     pub real_path: fn(&Path) -> PathBuf,
+    /// Whether an issuer's documents could be fetched from below this URL.
+    pub can_fetch: fn(&str) -> bool,
     /// How the tests inside the files read their requests.
     pub read: ReadRequest,
 }

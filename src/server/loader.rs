@@ -18,7 +18,7 @@ use super::watched::Watched;
 use crate::clock;
 use crate::complaint::{Complaint, Severity};
 use crate::config::{self, Config, KeyPair, pem};
-use crate::identity::authn::{Alg, ClaimType, IssuerConfig, PersonRule, Tokens, UserFile, Users};
+use crate::identity::authn::{Alg, ClaimType, IssuerConfig, PersonRule, Tokens, UserFile, Users, fetch};
 use crate::listener::tls::Certificate;
 use crate::policy::{self, Bundle};
 use crate::snapshot::Snapshot;
@@ -319,6 +319,7 @@ pub fn environment(config: &Config) -> policy::Environment {
         own_listeners: own_listeners(config),
         own_socket: Some(config.admin.socket.clone()),
         real_path,
+        can_fetch: fetch::is_https,
         read: super::read_request,
     }
 }
@@ -334,6 +335,7 @@ pub fn lone_environment() -> policy::Environment {
         own_listeners: Vec::new(),
         own_socket: None,
         real_path,
+        can_fetch: fetch::is_https,
         read: super::read_request,
     }
 }

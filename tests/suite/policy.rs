@@ -67,6 +67,22 @@ fn every_limit_that_loads_can_be_counted() {
 }
 
 #[test]
+fn an_issuer_that_can_never_be_fetched_is_refused() {
+    for (url, code) in [
+        ("https://login.corp.example", None),
+        ("https://127.0.0.1:8443/realms/corp", None),
+        ("https://login.corp.example:99999", Some("bad-url")),
+        ("https://169.254.169.254", Some("bad-url")),
+    ] {
+        let text =
+            format!("[issuers.corp]\nurl = \"{url}\"\naudiences = [\"a\"]\nalgs = [\"ES256\"]\nperson = \"linked\"\n");
+        let source = Source { file: "_identity.toml".into(), text: text.into() };
+        let wrong = policy::compile(&[source], &lone_environment(), None).err();
+        assert_eq!(wrong.map(|complaints| complaints[0].code), code, "{url}");
+    }
+}
+
+#[test]
 fn a_test_reads_its_request_as_traffic_does() {
     let text = |bearer: &str, asked: &str, expect: &str| {
         let rule =

@@ -196,7 +196,7 @@ impl Client {
 
 /// Whether a URL is one that [`Client::get`] would try.
 pub fn is_https(url: &str) -> bool {
-    Target::parse(url).is_ok()
+    Target::parse(url).is_ok_and(|target| off_limits::at_host(&target.host).is_none())
 }
 
 struct Target {
@@ -350,6 +350,8 @@ mod tests {
             "https:///x",
             "https://a.example:0/",
             "https://a.example:99999/",
+            "https://169.254.169.254/",
+            "https://[fd20:ce::254]/",
             "file:///etc/passwd",
             "//a.example/",
             "/x",

@@ -38,6 +38,11 @@ pub(crate) fn resolve(text: Option<&IdentityText>, environment: &Environment, lo
     for written in &text.issuers {
         names.issuer_names.push(written.name.value.clone());
         let Some(issuer) = &written.issuer else { continue };
+        if !(environment.can_fetch)(&issuer.url) {
+            let message = format!("nothing can be fetched from `{}`", issuer.url);
+            let hint = "an issuer has a name or an address, and a port from 1 to 65535; metadata services are none";
+            log.error(source, written.url.clone(), Flaw::new("bad-url", message, hint));
+        }
         if let Some(ca) = issuer.ca.as_ref().filter(|ca| !environment.authorities.contains(ca)) {
             log.error(source, written.ca.clone(), unknown_authority(ca, environment));
         }

@@ -356,6 +356,7 @@ fn an_issuer_is_whole_and_asymmetric() {
     for (code, line, instead) in [
         ("bad-url", "url = ¦\"http://l\"", "url"),
         ("bad-url", "url = ¦\"https://l?x\"", "url"),
+        ("bad-url", "url = ¦\"https://l:99999\"", "url"),
         ("empty-list", "audiences = ¦[]", "audiences"),
         ("empty-list", "algs = ¦[]", "algs"),
         ("symmetric-algorithm", "algs = [¦\"HS256\"]", "algs"),

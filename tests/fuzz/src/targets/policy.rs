@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ipnet::Ipv4Net;
 use wicketgate::complaint::{Complaint, Severity};
+use wicketgate::identity::authn::fetch::is_https;
 use wicketgate::identity::{Binding, Group, Kind, Method, SessionId};
 use wicketgate::policy::{
     Bundle, Compiled, Environment, Facts, Judgement, Source, compile, explain, judge, run, visible,
@@ -63,6 +64,7 @@ fn environment() -> Environment {
         own_listeners: vec![SocketAddr::from(([127, 0, 0, 1], 443))],
         own_socket: Some("/run/admin.sock".into()),
         real_path: Path::to_path_buf,
+        can_fetch: is_https,
         read: read_request,
     }
 }
