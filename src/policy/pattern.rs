@@ -7,6 +7,7 @@
 //! is neither `/v1/orders` nor `/v1/orders/`. A deny rule and a limit take more than that: see [`Pattern::with_slash`]. There are no
 //! regular expressions.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::syntax::value::{Flaw, is_pchar};
@@ -233,10 +234,16 @@ impl Pattern {
         }
     }
 
-    /// The segment of a matching path that the parameter `name` takes.
-    pub(crate) fn bind<'p>(&self, name: &str, path: &'p str) -> Option<&'p str> {
-        let at = self.segments.iter().position(|segment| names(segment, name))?;
-        path.strip_prefix('/')?.split('/').nth(at)
+    /// What the parameter `name` is in a matching path. Hexadecimal digits are in lower case, so that one resource has one
+    /// spelling.
+    pub(crate) fn bind<'p>(&self, name: &str, path: &'p str) -> Option<Cow<'p, str>> {
+        let (at, segment) = self.segments.iter().enumerate().find(|(_, segment)| names(segment, name))?;
+        let text = path.strip_prefix('/')?.split('/').nth(at)?;
+        let kind = if let Segment::One { kind, .. } = segment { *kind } else { None };
+        Some(match kind {
+            Some(SegmentType::Uuid | SegmentType::Hex) => text.to_ascii_lowercase().into(),
+            Some(SegmentType::Int | SegmentType::Slug | SegmentType::Date) | None => text.into(),
+        })
     }
 
     /// Whether the pattern has the parameter `name`.

@@ -166,6 +166,21 @@ fn a_trailing_slash_passes_no_limit() {
     }
 }
 
+#[test]
+fn one_resource_has_one_bucket_in_whatever_case_its_id_is_written() {
+    let limit = "\n[[limit]]\nid = \"item\"\nkey = [\"path.id\"]\nrate = \"1/s\"\n\
+                 match = { paths = [\"/u/{id:uuid}\", \"/h/{id:hex}\", \"/n/{id}\"] }\n";
+    let bundle = orders("", &format!("{}{limit}", rule("allow", "all", "\"dev\"", "\"GET\"", "\"/**\"")));
+    let uuid = "0192a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b";
+    for (path, key) in [
+        (format!("u/{}", uuid.to_uppercase()), format!("path.id={uuid}")),
+        ("h/DEADbeef".to_owned(), "path.id=deadbeef".to_owned()),
+        ("n/Name".to_owned(), "path.id=Name".to_owned()),
+    ] {
+        assert_eq!(charged(&bundle, &path), [key], "{path}");
+    }
+}
+
 /// The keys of the buckets that a developer's request takes from.
 fn charged(bundle: &Bundle, path: &str) -> Vec<String> {
     match judged(bundle, "user=alice,groups=dev", "GET", &format!("orders.api.corp.example/{path}")) {
