@@ -163,7 +163,10 @@ fn read_issuer(entry: Entry<'_>, reader: &mut Reader<'_>) -> IssuerText {
     let url = table.parsed("url", reader, issuer_url);
     let audiences = table.list("audiences", reader, false, plain);
     let algs = table.list("algs", reader, false, alg);
-    let clock_skew = table.parsed("clock_skew", reader, value::duration);
+    let clock_skew = table.parsed("clock_skew", reader, |text| match text {
+        "0s" => Ok(Duration::ZERO),
+        text => value::duration(text),
+    });
     if let Some(skew) = clock_skew.as_ref().filter(|skew| skew.value > MAX_CLOCK_SKEW) {
         reader.complain(skew.span.clone(), "out-of-range", "`clock_skew` is at most 60s", "mend the clocks");
     }

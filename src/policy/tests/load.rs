@@ -366,6 +366,7 @@ fn an_issuer_is_whole_and_asymmetric() {
         ("missing-key", "person = ¦{}", "person"),
         ("wrong-type", "person = ¦1", "person"),
         ("out-of-range", "clock_skew = ¦\"61s\"", ""),
+        ("bad-duration", "clock_skew = ¦\"0\"", ""),
         ("out-of-range", "jwks_max_age = ¦\"1s\"", ""),
         ("issuer-groups", "groups_claim = ¦\"groups\"", ""),
         ("issuer-groups", "groups = ¦[\"a\"]", ""),
@@ -382,6 +383,7 @@ fn an_issuer_is_whole_and_asymmetric() {
     ] {
         refuses_identity(code, &issuer(line, instead));
     }
+    load(&[("_identity.toml", &issuer("clock_skew = \"0s\"", ""))]);
     for missing in ["url", "audiences", "algs", "person"] {
         refuses_identity("missing-key", &format!("¦{}", issuer("", missing)));
     }
