@@ -116,13 +116,6 @@ impl Who {
         let has = |wanted: &Arc<Selector>| self.subjects.iter().any(|subject| Arc::ptr_eq(subject, wanted));
         self.authenticated || (!other.authenticated && other.subjects.iter().all(has))
     }
-
-    /// The words of `who`.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        let built_in = [(self.anonymous, "anonymous"), (self.authenticated, "anyone-authenticated")];
-        let built_in = built_in.into_iter().filter(|(named, _)| *named).map(|(_, name)| name);
-        built_in.chain(self.subjects.iter().map(|subject| &*subject.name))
-    }
 }
 
 /// Whether the list names the issuer; an empty one stands for all.

@@ -313,6 +313,11 @@ fn rules_are_compared_with_each_other() {
     );
     refuses("duplicate-id", &orders("", &format!("{READ}{}", marked.replace("/x", "/y"))));
     refuses("duplicate-rule", &orders("", &format!("{READ}{}", READ.replace("\"read\"", "¦\"again\""))));
+    let inline = |id: &str, group: &str| {
+        format!("[[deny]]\nid = {id}\nwho = {{ groups = [{group}] }}\nmethods = [\"GET\"]\npaths = [\"/x\"]\n")
+    };
+    refuses_org("duplicate-rule", &format!("{}{}", inline("\"one\"", "\"a\""), inline("¦\"two\"", "\"a\"")));
+    load(&[("_org.toml", &format!("{}{}", inline("\"one\"", "\"a\""), inline("\"two\"", "\"b\"")))]);
     let limit = "[[limit]]\nid = ¦\"read\"\nkey = [\"user\"]\nrate = \"1/s\"\n";
     refuses("duplicate-id", &orders("", &format!("{READ}{limit}")));
 }
