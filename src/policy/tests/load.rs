@@ -525,6 +525,14 @@ fn a_guardrail_names_itself_and_its_author() {
     let error = compile(&sources(&files), &environment(), None).unwrap_err();
     assert!(error[0].message.contains("every_api_needs_limit"), "{}", printed(&error));
     assert_eq!(error[0].hint.as_deref(), Some("the guardrail is set by security"));
+    let files = [
+        ("_identity.toml", IDENTITY),
+        ("_org.toml", "[guardrails]\ntests = \"required\"\n"),
+        ("orders.toml", &orders("", READ)),
+    ];
+    let error = compile(&sources(&files), &environment(), None).unwrap_err();
+    let hint = "write a [[test]] in the same file: guardrail `tests`, set by the security team";
+    assert_eq!(error[0].hint.as_deref(), Some(hint), "{}", printed(&error));
     refuses_org("bad-value", "[guardrails]\nanonymous = ¦\"forbidden\"\n");
     refuses_org("unknown-key", "[guardrails]\n¦anonymus = \"forbid\"\n");
     refuses_org("wrong-type", "[defaults]\nhide_routes = ¦1\n");
