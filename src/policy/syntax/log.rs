@@ -40,7 +40,7 @@ impl Log {
             text: source.text.clone(),
             span,
             message: flaw.message,
-            hint: flaw.hint,
+            hint: Some(flaw.hint),
         });
     }
 

@@ -55,7 +55,7 @@ pub(crate) fn read(sources: &[Source], log: &mut Log) -> Texts {
     let mut texts = Texts { org: OrgText::absent(), identity: None, apis: Vec::new() };
     if let Some(source) = sources.get(MAX_FILES) {
         let message = format!("a bundle has at most {MAX_FILES} files, this one has {}", sources.len());
-        log.error(source, 0..0, Flaw { code: "too-many-files", message, hint: None });
+        log.error(source, 0..0, Flaw::new("too-many-files", message, "describe small APIs of one host in one file"));
         return texts;
     }
     let mut stems: Vec<&str> = Vec::with_capacity(sources.len());
@@ -99,8 +99,11 @@ fn parse<'s>(source: &'s Source, reader: &mut Reader<'_>) -> Option<DeTable<'s>>
     let (root, flaws) = DeTable::parse_recoverable(&source.text);
     for flaw in flaws.iter().take(MAX_SYNTAX_COMPLAINTS) {
         let span = flaw.span().unwrap_or_default();
-        let code = if flaw.message().starts_with("duplicate key") { "duplicate-key" } else { "syntax" };
-        reader.error(span, Flaw { code, message: flaw.message().to_owned(), hint: None });
+        let (code, hint) = match flaw.message().starts_with("duplicate key") {
+            true => ("duplicate-key", "remove one of the two"),
+            false => ("syntax", "the file is TOML: `key = value`, strings in quotes, each table under its `[name]`"),
+        };
+        reader.complain(span, code, flaw.message(), hint);
     }
     if !flaws.is_empty() {
         return None;

@@ -8,12 +8,12 @@ use std::time::Duration;
 pub(crate) struct Flaw {
     pub(crate) code: &'static str,
     pub(crate) message: String,
-    pub(crate) hint: Option<String>,
+    pub(crate) hint: String,
 }
 
 impl Flaw {
     pub(crate) fn new(code: &'static str, message: String, hint: &str) -> Self {
-        Self { code, message, hint: Some(hint.to_owned()) }
+        Self { code, message, hint: hint.to_owned() }
     }
 }
 
@@ -304,7 +304,7 @@ mod tests {
             ("orders.example:443", "write the name alone, without port and scheme"),
         ];
         for (text, hint) in table {
-            assert_eq!(host(text).unwrap_err().hint.as_deref(), Some(hint), "{text}");
+            assert_eq!(host(text).unwrap_err().hint, hint, "{text}");
         }
         for text in ["", "*", "*.", "localhost", "a..b", "-a.example", "a_b.example", "a.example.1", "a.0x7f"] {
             assert_eq!(host(text).unwrap_err().code, "bad-host", "{text}");

@@ -75,10 +75,10 @@ fn summary(compiled: &Compiled) -> (&str, String, usize) {
 
 fn check_complaints(complaints: &[Complaint]) {
     for complaint in complaints {
-        let Complaint { span, text, code, message, .. } = complaint;
+        let Complaint { span, text, code, message, hint, .. } = complaint;
         assert!(text.get(span.clone()).is_some(), "{code}: {span:?} is no place in the text");
         let (line, column) = complaint.place();
-        assert!(line >= 1 && column >= 1 && !code.is_empty() && !message.is_empty());
+        assert!(line >= 1 && column >= 1 && !code.is_empty() && !message.is_empty() && hint.is_some());
     }
 }
 
