@@ -150,6 +150,9 @@ impl Names {
             WhoText::Names(names) => names,
         };
         for name in names {
+            if log.is_full() {
+                break;
+            }
             match name.value.as_str() {
                 "anonymous" => who.anonymous = true,
                 "anyone-authenticated" => who.authenticated = true,

@@ -49,6 +49,9 @@ impl Scope<'_> {
     fn methods(&mut self, methods: &[At<String>]) -> Box<[Box<str>]> {
         let mut list: Vec<Box<str>> = Vec::with_capacity(methods.len());
         for method in methods {
+            if self.log.is_full() {
+                break;
+            }
             let name = method.value.as_str();
             if !USUAL_METHODS.contains(&name) && !self.methods_extra.contains(name) {
                 let known = USUAL_METHODS.iter().copied().chain(self.methods_extra.iter().map(String::as_str));

@@ -44,6 +44,11 @@ impl Log {
         });
     }
 
+    /// Whether another complaint would not be kept: whoever searches for the nearest name need not begin.
+    pub(crate) fn is_full(&self) -> bool {
+        self.errors >= MAX_COMPLAINTS
+    }
+
     /// Whether nothing so far keeps the bundle from being used.
     pub(crate) fn is_clean(&self) -> bool {
         self.errors == 0

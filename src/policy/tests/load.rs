@@ -677,6 +677,17 @@ fn nt_51_what_is_compared_in_pairs_is_bounded() {
 }
 
 #[test]
+fn nt_51_a_flood_of_unknown_names_is_refused_at_once() {
+    let subjects: String = (0..100).map(|at| format!("subject-{at:04} = {{ groups = [\"g\"] }}\n")).collect();
+    let names = (0..500).map(|at| format!("\"subjecz-{at:04}\"")).collect::<Vec<_>>().join(",");
+    let rules: String = (0..40).map(|at| rule("allow", &format!("r{at}"), &names, "\"GET\"", "\"/\"")).collect();
+    let start = crate::clock::now();
+    let files = [("_identity.toml", &*format!("[subjects]\n{subjects}")), ("orders.toml", &*orders("", &rules))];
+    assert_eq!(complaints(&files, Severity::Error).len(), 500);
+    assert!(start.elapsed() < std::time::Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+#[test]
 fn nt_51_a_long_name_is_not_repeated_for_each_claim_below_it() {
     let long = "k".repeat(500_000);
     let leaves: String = (0..40_000).map(|at| format!("a{at} = 1\n")).collect();
