@@ -31,6 +31,7 @@ pub mod clock;
 pub mod complaint;
 pub mod entropy;
 pub mod identity;
+pub mod off_limits;
 pub mod shutdown;
 pub mod telemetry;
 

@@ -229,9 +229,7 @@ impl PolicyLoaded<'_> {
     fn write(&self, line: &mut Line<'_>) {
         line.word(key!("event"), b"policy-loaded");
         line.text(key!("bundle"), self.bundle);
-        optional(line, key!("previous"), self.previous);
         line.number(key!("apis"), self.apis);
-        line.number(key!("rules"), self.rules);
         line.number(key!("tests"), self.tests);
     }
 }
@@ -246,6 +244,7 @@ impl PolicyLoadFailed<'_> {
         line.number(key!("line"), self.line);
         line.number(key!("column"), self.column);
         line.text(key!("message"), self.message);
+        optional(line, key!("hint"), self.hint);
     }
 }
 

@@ -268,12 +268,8 @@ pub struct Alarm<'a> {
 pub struct PolicyLoaded<'a> {
     /// The new bundle.
     pub bundle: &'a str,
-    /// The one before.
-    pub previous: Option<&'a str>,
     /// How many APIs it has.
     pub apis: u64,
-    /// How many rules.
-    pub rules: u64,
     /// How many of its tests passed: all.
     pub tests: u64,
 }
@@ -283,11 +279,11 @@ pub struct PolicyLoaded<'a> {
 pub struct PolicyLoadFailed<'a> {
     /// The bundle that stays in force.
     pub kept: Option<&'a str>,
-    /// How many complaints there are.
+    /// How many complaints there are, warnings included.
     pub complaints: u64,
-    /// The code of the first.
+    /// The code of the first that is an error.
     pub code: &'a str,
-    /// The file of the first.
+    /// Its file.
     pub file: &'a str,
     /// Its line.
     pub line: u64,
@@ -295,6 +291,8 @@ pub struct PolicyLoadFailed<'a> {
     pub column: u64,
     /// What it says.
     pub message: &'a str,
+    /// How to mend it.
+    pub hint: Option<&'a str>,
 }
 
 /// See [`Event::UsersReloaded`].

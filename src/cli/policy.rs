@@ -3,33 +3,20 @@
 use std::path::Path;
 
 use wicketgate::complaint::Severity;
+use wicketgate::policy::RequestText;
 
 use super::output::counted;
 use super::program::{Explained, Program};
 use super::{Cli, Exit, ExplainArgs, Failure, Format, Terminal, policies, render};
 
-/// A method and a URL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Request {
-    pub(crate) method: String,
-    pub(crate) host: String,
-    /// Path and query.
-    pub(crate) target: String,
-}
-
 const FORM: &str = "a method, one space and a URL are needed, as in 'GET https://host/path'";
 
 /// Reads `GET https://host/path`.
-fn parse_request(text: &str) -> Result<Request, String> {
+fn parse_request(text: &str) -> Result<RequestText, &'static str> {
     let words: Vec<&str> = text.split(' ').collect();
     match words.as_slice() {
-        [method, url] if !method.is_empty() => {
-            let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).ok_or(FORM)?;
-            let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            let target = if path.is_empty() { "/" } else { path };
-            Ok(Request { method: (*method).to_owned(), host: host.to_owned(), target: target.to_owned() })
-        }
-        _ => Err(FORM.to_owned()),
+        [method, url] if !method.is_empty() => RequestText::of_url(method, url).ok_or(FORM),
+        _ => Err(FORM),
     }
 }
 
@@ -96,6 +83,7 @@ mod tests {
     fn a_request_is_a_method_and_a_url() {
         let request = parse_request("GET https://host/path?a=b").unwrap();
         assert_eq!((&*request.method, &*request.host, &*request.target), ("GET", "host", "/path?a=b"));
+        assert_eq!(parse_request("GET https://host?a=b").unwrap().target, "/?a=b");
         for text in
             ["", "GET", "https://host/", "GET /path", "GET  https://host/", "GET https://host/ x", " https://a/"]
         {

@@ -11,12 +11,10 @@ use tokio::task::JoinSet;
 
 use wicketgate::complaint::Complaint;
 use wicketgate::config::{Config, Users, complaint};
-use wicketgate::identity::authn;
-use wicketgate::policy::{self, Persona};
+use wicketgate::identity::{authn, fold};
+use wicketgate::policy::{self, Persona, RequestText};
 use wicketgate::server::{self, Bound, Orders, loader};
 use wicketgate::telemetry;
-
-use super::policy::Request;
 
 /// The rest of the program.
 pub(crate) trait Program {
@@ -33,7 +31,7 @@ pub(crate) trait Program {
         directory: &Path,
         config: Option<&Config>,
         who: &Persona,
-        request: &Request,
+        request: &RequestText,
     ) -> anyhow::Result<Explained>;
 
     /// Opens the user file, or begins one.
@@ -164,7 +162,7 @@ impl Program for Wired {
         directory: &Path,
         config: Option<&Config>,
         who: &Persona,
-        request: &Request,
+        request: &RequestText,
     ) -> anyhow::Result<Explained> {
         let compiled = match config {
             Some(config) => loader::check(config),
@@ -174,15 +172,9 @@ impl Program for Wired {
             Ok((bundle, _)) => bundle,
             Err(complaints) => return Ok(Explained::Broken(complaints)),
         };
-        let usual = policy::HttpOptions::default();
-        let read = server::read_request(&policy::RequestText {
-            method: &request.method,
-            host: &request.host,
-            target: &request.target,
-            http: bundle.http_for(&request.host).unwrap_or(&usual),
-        });
-        let canonical = read.map_err(|reason| anyhow::anyhow!("bad-request: {reason}"))?;
         let played = who.play(&bundle).map_err(|reason| anyhow::anyhow!("--as: {reason}"))?;
+        let canonical = played.ask(&bundle, request, server::read_request);
+        let canonical = canonical.map_err(|reason| anyhow::anyhow!("bad-request: {reason}"))?;
         let explanation = policy::explain(&bundle, &played.facts(&canonical));
         Ok(Explained::Judged {
             allowed: explanation.allowed(),
@@ -237,7 +229,7 @@ impl UserFile for LocalUsers {
     }
 
     fn set_enabled(&mut self, name: &str, enabled: bool) -> anyhow::Result<bool> {
-        let folded = authn::fold(name.as_bytes());
+        let folded = fold(name.as_bytes());
         let before = self
             .accounts()?
             .iter()
@@ -247,7 +239,7 @@ impl UserFile for LocalUsers {
     }
 
     fn contains(&self, name: &str) -> anyhow::Result<bool> {
-        let folded = authn::fold(name.as_bytes());
+        let folded = fold(name.as_bytes());
         Ok(self.accounts()?.iter().any(|account| folded.as_deref() == Some(account.name().as_str())))
     }
 

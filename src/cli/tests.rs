@@ -11,11 +11,10 @@ use std::sync::Arc;
 use wicketgate::admin::{AdminSocket, Operations, SessionRow};
 use wicketgate::complaint::Severity;
 use wicketgate::identity::SessionId;
-use wicketgate::policy::Persona;
+use wicketgate::policy::{Persona, RequestText};
 use zeroize::Zeroizing;
 
 use super::password::Passwords;
-use super::policy::Request;
 
 /// The rest of the program, as a test wants it.
 #[derive(Default)]
@@ -39,7 +38,7 @@ impl Program for Fake {
         Ok(self.report.clone())
     }
 
-    fn explain(&self, _: &Path, _: Option<&Config>, who: &Persona, request: &Request) -> anyhow::Result<Explained> {
+    fn explain(&self, _: &Path, _: Option<&Config>, who: &Persona, request: &RequestText) -> anyhow::Result<Explained> {
         if !self.report.complaints.is_empty() {
             return Ok(Explained::Broken(self.report.complaints.clone()));
         }

@@ -4,12 +4,15 @@
 //! sees its parent's private fields and nobody else does; so the only minting place stays small enough to review.
 
 pub mod authn;
+mod naming;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+pub use naming::{MAX_NAME, fold, is_address};
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {

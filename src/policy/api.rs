@@ -140,6 +140,21 @@ pub enum Attribute {
     Claim(String),
 }
 
+impl Attribute {
+    /// Whether only a token states it. Groups are not counted: an issuer lists its own.
+    pub(crate) fn is_stated_by_tokens(&self) -> bool {
+        match self {
+            Self::UserEmail | Self::ClientId | Self::Claim(_) => true,
+            Self::UserId
+            | Self::UserGroups
+            | Self::UserKind
+            | Self::TunnelId
+            | Self::TunnelBinding
+            | Self::TunnelMethod => false,
+        }
+    }
+}
+
 /// One API.
 #[derive(Debug)]
 pub struct Api {

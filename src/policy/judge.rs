@@ -172,7 +172,7 @@ fn charge(applied: &Applied, api: &Api, seen: &Seen<'_>, paths: &[&str]) -> Resu
                     Counted::Whole => None,
                     Counted::Path(pattern, path) => pattern.bind(name, path),
                 };
-                limit::append(&mut key, &part.name(), value.ok_or_else(unknown)?);
+                limit::append(&mut key, &part.name(), &value.ok_or_else(unknown)?);
             }
         }
     }

@@ -35,6 +35,7 @@ mod visibility;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
@@ -82,6 +83,12 @@ pub struct Environment {
     pub client_certificates: Known,
     /// Where we listen; no upstream may be there.
     pub own_listeners: Vec<SocketAddr>,
+    /// The admin socket; no upstream may be there either.
+    pub own_socket: Option<PathBuf>,
+    /// Where a path leads to when its links are followed.
+    pub real_path: fn(&Path) -> PathBuf,
+    /// Whether an issuer's documents could be fetched from below this URL.
+    pub can_fetch: fn(&str) -> bool,
     /// How the tests inside the files read their requests.
     pub read: ReadRequest,
 }
@@ -115,20 +122,35 @@ impl<S: Into<String>> FromIterator<S> for Known {
     }
 }
 
-/// The parser that traffic meets, as tests and `explain` use it. What it refuses is a `bad-request`.
-pub type ReadRequest = fn(&RequestText<'_>) -> Result<CanonicalRequest, String>;
+/// The parser that traffic meets, as tests and `explain` use it, with whether a token comes beside the request. What it
+/// refuses is a `bad-request`.
+pub type ReadRequest = fn(&Bundle, &RequestText, bool) -> Result<CanonicalRequest, String>;
 
 /// A request as an author writes it.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestText<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestText {
     /// The method as written.
-    pub method: &'a str,
-    /// The host.
-    pub host: &'a str,
+    pub method: String,
+    /// The host as written.
+    pub host: String,
     /// Path and query as written.
-    pub target: &'a str,
-    /// How the host's APIs want their paths read.
-    pub http: &'a HttpOptions,
+    pub target: String,
+    /// The port that is dialled.
+    pub port: u16,
+}
+
+impl RequestText {
+    /// The request that a client makes of a URL: `https://host?x` asks for `/?x`.
+    pub fn of_url(method: &str, url: &str) -> Option<Self> {
+        let (rest, port) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+            (Some(rest), _) => (rest, 443),
+            (None, Some(rest)) => (rest, 80),
+            (None, None) => return None,
+        };
+        let (host, target) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let slash = if target.starts_with('/') { "" } else { "/" };
+        Some(Self { method: method.to_owned(), host: host.to_owned(), target: format!("{slash}{target}"), port })
+    }
 }
 
 /// A bundle that can be used, and what its authors should look at.
@@ -145,7 +167,7 @@ pub struct Compiled {
 pub struct Facts<'a> {
     /// The request.
     pub request: &'a CanonicalRequest,
-    /// The resolved person (or client); `None`: nobody is logged in.
+    /// The resolved person; `None`: nobody is logged in.
     pub subject: Option<&'a str>,
     /// What the identity stands for.
     pub kind: Kind,

@@ -4,8 +4,10 @@
 //! pair of patterns: do they meet ([`Pattern::intersects`]), does one contain the other ([`Pattern::covers`]).
 //! Matching is per segment. `*` and `{name}` take exactly one segment that is not empty; `**` stands last and takes
 //! one or more segments of which the first is not empty. So `/**` and `/` together are all paths, and `/v1/orders/**`
-//! is neither `/v1/orders` nor `/v1/orders/`. A deny rule takes more than that: see [`Pattern::denied`]. There are no regular expressions.
+//! is neither `/v1/orders` nor `/v1/orders/`. A deny rule and a limit take more than that: see [`Pattern::with_slash`]. There are no
+//! regular expressions.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::syntax::value::{Flaw, is_pchar};
@@ -235,10 +237,16 @@ impl Pattern {
         }
     }
 
-    /// The segment of a matching path that the parameter `name` takes.
-    pub(crate) fn bind<'p>(&self, name: &str, path: &'p str) -> Option<&'p str> {
-        let at = self.segments.iter().position(|segment| names(segment, name))?;
-        path.strip_prefix('/')?.split('/').nth(at)
+    /// What the parameter `name` is in a matching path. Hexadecimal digits are in lower case, so that one resource has one
+    /// spelling.
+    pub(crate) fn bind<'p>(&self, name: &str, path: &'p str) -> Option<Cow<'p, str>> {
+        let (at, segment) = self.segments.iter().enumerate().find(|(_, segment)| names(segment, name))?;
+        let text = path.strip_prefix('/')?.split('/').nth(at)?;
+        let kind = if let Segment::One { kind, .. } = segment { *kind } else { None };
+        Some(match kind {
+            Some(SegmentType::Uuid | SegmentType::Hex) => text.to_ascii_lowercase().into(),
+            Some(SegmentType::Int | SegmentType::Slug | SegmentType::Date) | None => text.into(),
+        })
     }
 
     /// Whether the pattern has the parameter `name`.
@@ -263,11 +271,11 @@ impl Pattern {
         Some(Self { text: text.into(), segments: self.segments.clone(), rest: false })
     }
 
-    /// The patterns that a deny rule stands for which names this one.
+    /// The patterns that a deny rule or a limit stands for which names this one.
     ///
     /// Many servers answer `/v1/orders/` as `/v1/orders`, so a denial of `P` is one of `P/` too. One of `P/**` is as written:
     /// what lies below `P` may be denied while `P` itself is allowed.
-    pub(crate) fn denied(self) -> Vec<Self> {
+    pub(crate) fn with_slash(self) -> Vec<Self> {
         if self.rest || self.segments.last().is_none_or(Segment::may_be_empty) {
             return vec![self];
         }

@@ -6,10 +6,12 @@ use std::time::SystemTime;
 use crate::identity::{Binding, Claim, Group, IssuerName, Kind, Method, SessionId, StatedGroups, Token};
 use crate::request::CanonicalRequest;
 
-use super::Facts;
+use super::api::Bearer;
 use super::bundle::Bundle;
 use super::issuer::{ClaimType, GroupsAbsent, Issuer};
 use super::syntax::identity as words;
+use super::visibility::is_visible;
+use super::{Facts, ReadRequest, RequestText};
 
 /// The person that a test speaks as when it names none.
 const SOMEBODY: &str = "somebody";
@@ -21,8 +23,6 @@ pub struct Persona {
     pub logged_in: bool,
     /// The local name.
     pub user: Option<String>,
-    /// A client that acts for itself; excludes `user`.
-    pub client: Option<String>,
     /// The groups of the user file.
     pub groups: Vec<String>,
     /// How strongly the login is bound; `keys` unless said otherwise.
@@ -46,13 +46,14 @@ pub struct PersonaToken {
     pub client: Option<String>,
     /// The claims, by dotted path.
     pub claims: BTreeMap<String, Claim>,
+    /// Claims as one line has them: their issuer declares the type.
+    pub untyped: BTreeMap<String, String>,
 }
 
 /// A persona as a bundle's issuers let it be: what [`Facts`] borrow from.
 #[derive(Clone, Debug)]
 pub struct Played {
     subject: Option<String>,
-    kind: Kind,
     groups: Vec<Group>,
     token: Option<Token>,
     binding: Option<Binding>,
@@ -71,24 +72,18 @@ impl Persona {
             let items = value.split('+').map(str::to_owned);
             match key {
                 "user" => persona.user = Some(words::user(value).map_err(|flaw| flaw.message)?),
-                "client" => persona.client = Some(value.to_owned()),
                 "groups" => persona.groups.extend(items),
                 "binding" => persona.binding = Some(words::binding(value).map_err(|flaw| flaw.message)?),
                 "method" => persona.method = Some(words::method(value).map_err(|flaw| flaw.message)?),
                 "issuer" => persona.token_mut().issuer = Some(value.to_owned()),
-                "email" => persona.token_mut().email = Some(value.to_owned()),
+                "email" => persona.token_mut().email = Some(words::email(value).map_err(|flaw| flaw.message)?),
                 "token-client" => persona.token_mut().client = Some(value.to_owned()),
                 "token-groups" => persona.token_mut().groups.get_or_insert_default().extend(items),
                 key => match key.strip_prefix("claims.") {
-                    Some(path) => {
-                        drop(persona.token_mut().claims.insert(path.to_owned(), Claim::Text(value.to_owned())))
-                    }
+                    Some(path) => drop(persona.token_mut().untyped.insert(path.to_owned(), value.to_owned())),
                     None => return Err(format!("`{key}` says nothing about an identity")),
                 },
             }
-        }
-        if persona.user.is_some() && persona.client.is_some() {
-            return Err("nobody is a person and a client at once".into());
         }
         Ok(persona)
     }
@@ -99,19 +94,13 @@ impl Persona {
 
     /// Applies what the bundle says about the token's issuer: which groups count, which claims have which type.
     pub fn play(&self, bundle: &Bundle) -> Result<Played, String> {
-        let token = match (&self.token, &self.client) {
-            (None, None) => None,
-            (Some(token), client) => Some(play_token(token, client.as_deref(), bundle)?),
-            (None, Some(client)) => Some(play_token(&PersonaToken::default(), Some(client), bundle)?),
-        };
-        let kind = if self.client.is_some() { Kind::Client } else { Kind::Person };
-        let subject = self.client.as_ref().or(self.user.as_ref()).map_or(SOMEBODY, String::as_str);
+        let token = self.token.as_ref().map(|token| play_token(token, bundle)).transpose()?;
+        let subject = self.user.as_deref().unwrap_or(SOMEBODY);
         let mut groups: Vec<Group> = self.groups.iter().map(|group| Group::new(group.as_str())).collect();
         groups.sort();
         groups.dedup();
         Ok(Played {
             subject: self.logged_in.then(|| subject.to_owned()),
-            kind,
             groups,
             token,
             binding: self.logged_in.then(|| self.binding.unwrap_or(Binding::Keys)),
@@ -121,7 +110,7 @@ impl Persona {
     }
 }
 
-fn play_token(token: &PersonaToken, client: Option<&str>, bundle: &Bundle) -> Result<Token, String> {
+fn play_token(token: &PersonaToken, bundle: &Bundle) -> Result<Token, String> {
     let issuer = match (&token.issuer, bundle.issuers()) {
         (Some(name), issuers) => issuers
             .iter()
@@ -143,14 +132,20 @@ fn play_token(token: &PersonaToken, client: Option<&str>, bundle: &Bundle) -> Re
     };
     let mut claims = BTreeMap::new();
     for (path, claim) in &token.claims {
-        if fits(issuer, path, claim)? {
+        if fits(claim, declared(issuer, path)?) {
             claims.insert(path.clone(), claim.clone());
         }
     }
+    for (path, text) in &token.untyped {
+        let kind = declared(issuer, path)?;
+        let claim =
+            typed(text, kind).ok_or_else(|| format!("the claim `{path}` is declared as \"{}\"", kind.as_str()))?;
+        claims.insert(path.clone(), claim);
+    }
     Ok(Token {
         issuer: IssuerName::new(issuer.name.as_str()),
-        sub: client.unwrap_or(SOMEBODY).to_owned(),
-        client_id: client.map(str::to_owned).or_else(|| token.client.clone()),
+        sub: SOMEBODY.to_owned(),
+        client_id: token.client.clone(),
         email: token.email.clone(),
         scopes: Vec::new(),
         groups,
@@ -160,25 +155,50 @@ fn play_token(token: &PersonaToken, client: Option<&str>, bundle: &Bundle) -> Re
     })
 }
 
-/// Whether a claim has its declared type; a badly typed one counts as absent.
-fn fits(issuer: &Issuer, path: &str, claim: &Claim) -> Result<bool, String> {
+fn declared(issuer: &Issuer, path: &str) -> Result<ClaimType, String> {
     let name = &issuer.name;
-    let kind = issuer.claims.get(path).ok_or_else(|| format!("the issuer `{name}` declares no claim `{path}`"))?;
-    Ok(match claim {
-        Claim::Text(_) => *kind == ClaimType::Text,
-        Claim::Texts(_) => *kind == ClaimType::Texts,
-        Claim::Number(_) => *kind == ClaimType::Number,
-        Claim::Flag(_) => *kind == ClaimType::Flag,
+    issuer.claims.get(path).copied().ok_or_else(|| format!("the issuer `{name}` declares no claim `{path}`"))
+}
+
+/// Whether a claim has its declared type; a badly typed one counts as absent.
+fn fits(claim: &Claim, kind: ClaimType) -> bool {
+    match claim {
+        Claim::Text(_) => kind == ClaimType::Text,
+        Claim::Texts(_) => kind == ClaimType::Texts,
+        Claim::Number(_) => kind == ClaimType::Number,
+        Claim::Flag(_) => kind == ClaimType::Flag,
+    }
+}
+
+fn typed(text: &str, kind: ClaimType) -> Option<Claim> {
+    Some(match kind {
+        ClaimType::Text => Claim::Text(text.to_owned()),
+        ClaimType::Texts => Claim::Texts(text.split('+').map(str::to_owned).collect()),
+        ClaimType::Number => Claim::Number(text.parse().ok()?),
+        ClaimType::Flag => Claim::Flag(text.parse().ok()?),
     })
 }
 
 impl Played {
+    /// Reads a request by this persona as traffic is read; an error is a `bad-request`.
+    pub fn ask(&self, bundle: &Bundle, text: &RequestText, read: ReadRequest) -> Result<CanonicalRequest, String> {
+        let request = read(bundle, text, self.token.is_some())?;
+        if self.token.is_none() && request.has_access_token() {
+            let evidence = self.facts(&request).evidence();
+            let api = bundle.api_for(request.host(), request.path());
+            if api.is_some_and(|api| api.bearer == Bearer::Judge && is_visible(bundle, api, &evidence)) {
+                return Err("an access token in the query, which nobody judges".into());
+            }
+        }
+        Ok(request)
+    }
+
     /// The facts of a request by this persona.
     pub fn facts<'a>(&'a self, request: &'a CanonicalRequest) -> Facts<'a> {
         Facts {
             request,
             subject: self.subject.as_deref(),
-            kind: self.kind,
+            kind: Kind::Person,
             local_groups: &self.groups,
             token: self.token.as_ref(),
             binding: self.binding,

@@ -14,7 +14,7 @@ pub(crate) struct Rule {
     pub(crate) id: RuleId,
     pub(crate) why: Option<Arc<str>>,
     pub(crate) methods: Box<[Box<str>]>,
-    /// Those of the author; a deny rule also has what [`Pattern::denied`] adds: `P/` for `P`.
+    /// Those of the author; a deny rule also has what [`Pattern::with_slash`] adds: `P/` for `P`.
     pub(crate) paths: Box<[Pattern]>,
     pub(crate) who: Who,
     /// The place of its `id` in its file.
@@ -58,7 +58,8 @@ impl Rule {
 pub(crate) struct Applied {
     pub(crate) limit: Arc<Limit>,
     pub(crate) methods: Option<Box<[Box<str>]>>,
-    /// In the order of their texts, so that a key does not depend on the order in the file.
+    /// With what [`Pattern::with_slash`] adds; in the order of their texts, so that a key does not depend on the order
+    /// in the file.
     pub(crate) paths: Option<Box<[Pattern]>>,
     pub(crate) who: Option<Who>,
 }

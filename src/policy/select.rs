@@ -36,7 +36,6 @@ pub(crate) trait View {
     fn group(&self, name: &str, from: &[IssuerName]) -> Truth;
     fn user(&self, name: &str) -> Truth;
     fn email(&self, address: &str, from: &[IssuerName]) -> Truth;
-    fn client(&self, id: &str, from: &[IssuerName]) -> Truth;
     fn claim(&self, path: &str, values: &ClaimValues, from: &[IssuerName]) -> Truth;
     fn binding(&self) -> Option<Binding>;
     fn method(&self) -> Option<Method>;
@@ -52,7 +51,6 @@ pub(crate) struct Selector {
     pub(crate) groups: Box<[Box<str>]>,
     pub(crate) users: Box<[Box<str>]>,
     pub(crate) emails: Box<[Box<str>]>,
-    pub(crate) clients: Box<[Box<str>]>,
     pub(crate) claims: Box<[(Box<str>, ClaimValues)]>,
     pub(crate) bindings: Box<[Binding]>,
     pub(crate) methods: Box<[Method]>,
@@ -68,8 +66,7 @@ fn any<T>(list: &[T], leaf: impl FnMut(&T) -> Truth) -> Truth {
 impl Selector {
     /// Whether something that only tokens state is taken from every issuer. Groups are not: an issuer lists its own.
     pub(crate) fn believes_all(&self) -> bool {
-        let stated = !(self.emails.is_empty() && self.clients.is_empty() && self.claims.is_empty());
-        stated && self.issuers.is_empty()
+        self.issuers.is_empty() && !(self.emails.is_empty() && self.claims.is_empty())
     }
 
     /// Whether the identity is this subject. Nobody is none.
@@ -78,7 +75,6 @@ impl Selector {
             return Truth::False;
         }
         let mut truth = any(&self.users, |name| view.user(name));
-        truth = truth.min(any(&self.clients, |id| view.client(id, &self.issuers)));
         truth = truth.min(any(&self.groups, |name| view.group(name, &self.issuers)));
         truth = truth.min(any(&self.emails, |address| view.email(address, &self.issuers)));
         truth = truth.min(any(&self.bindings, |wanted| leaf(view.binding(), *wanted)));
@@ -119,13 +115,6 @@ impl Who {
         }
         let has = |wanted: &Arc<Selector>| self.subjects.iter().any(|subject| Arc::ptr_eq(subject, wanted));
         self.authenticated || (!other.authenticated && other.subjects.iter().all(has))
-    }
-
-    /// The words of `who`.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        let built_in = [(self.anonymous, "anonymous"), (self.authenticated, "anyone-authenticated")];
-        let built_in = built_in.into_iter().filter(|(named, _)| *named).map(|(_, name)| name);
-        built_in.chain(self.subjects.iter().map(|subject| &*subject.name))
     }
 }
 
@@ -181,13 +170,6 @@ impl View for Seen<'_> {
         }
         let stated = self.token(from).and_then(|token| token.email.as_deref());
         stated.map_or(Truth::Unknown, |stated| stated.eq_ignore_ascii_case(address).into())
-    }
-
-    fn client(&self, id: &str, from: &[IssuerName]) -> Truth {
-        if self.is_person() {
-            return Truth::False;
-        }
-        leaf(self.token(from).and_then(|token| token.client_id.as_deref()), id)
     }
 
     fn claim(&self, path: &str, values: &ClaimValues, from: &[IssuerName]) -> Truth {

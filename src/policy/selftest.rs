@@ -1,16 +1,15 @@
 //! The tests inside policy files: each is a persona, a request, and what must come of it.
 //!
 //! A bundle whose tests fail does not load. For limits time stands still: at one instant a bucket gives exactly its
-//! burst, so counting needs no clock.
+//! burst, so counting needs no clock, and a request that is repeated needs no second judgement.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::api::HttpOptions;
 use super::bundle::Bundle;
 use super::decision::{Charge, Judgement, Reason, RuleId};
 use super::judge::judge;
+use super::limit::Limit;
 use super::persona::Persona;
 use super::{ReadRequest, RequestText};
 
@@ -60,12 +59,8 @@ pub struct Test {
     pub name: String,
     /// Who asks.
     pub persona: Persona,
-    /// The method as written.
-    pub method: String,
-    /// The host.
-    pub host: String,
-    /// Path and query as written.
-    pub target: String,
+    /// What is asked.
+    pub request: RequestText,
     /// How often the request is made, at one instant.
     pub repeat: u64,
     /// What must come of the last request, and of each before it unless that is `limited`.
@@ -104,34 +99,30 @@ type Answer = (Expectation, Option<RuleId>, Option<Reason>);
 
 fn attempt(bundle: &Bundle, test: &Test, read: ReadRequest) -> Result<Answer, String> {
     let played = test.persona.play(bundle)?;
-    let strict = HttpOptions::default();
-    let text = RequestText {
-        method: &test.method,
-        host: &test.host,
-        target: &test.target,
-        http: bundle.http_for(&test.host).unwrap_or(&strict),
-    };
-    let Ok(request) = read(&text) else { return Ok((Expectation::BadRequest, None, None)) };
+    let Ok(request) = played.ask(bundle, &test.request, read) else { return Ok((Expectation::BadRequest, None, None)) };
     let facts = played.facts(&request);
-    let mut buckets = Buckets::default();
-    let mut answer = None;
-    for _ in 0..test.repeat.max(1) {
-        let next = match judge(bundle, &facts) {
-            Judgement::Deny(denial) => {
-                let expectation = match denial.status() {
-                    401 => Expectation::Login,
-                    _ => Expectation::Deny,
-                };
-                (expectation, denial.rule().cloned(), Some(denial.reason()))
-            }
-            Judgement::Allow(allowance) => match buckets.take(allowance.charges()) {
-                Ok(()) => (Expectation::Allow, Some(allowance.rule().clone()), None),
-                Err(limit) => (Expectation::Limited, Some(limit), Some(Reason::Limited)),
-            },
-        };
-        answer = Some(next);
-    }
-    answer.ok_or_else(|| "the test made no request".into())
+    Ok(match judge(bundle, &facts) {
+        Judgement::Deny(denial) => {
+            let expectation = match denial.status() {
+                401 => Expectation::Login,
+                _ => Expectation::Deny,
+            };
+            (expectation, denial.rule().cloned(), Some(denial.reason()))
+        }
+        Judgement::Allow(allowance) => match limited(allowance.charges(), test.repeat) {
+            None => (Expectation::Allow, Some(allowance.rule().clone()), None),
+            Some(limit) => (Expectation::Limited, Some(limit.id.clone()), Some(Reason::Limited)),
+        },
+    })
+}
+
+/// The limit that refuses the last of so many equal requests at one instant. All their buckets were full, and a
+/// refused request takes from none, so the smallest bursts run out together; as in traffic the longest wait is named.
+fn limited(charges: &[Charge], requests: u64) -> Option<&Limit> {
+    let limits = || charges.iter().map(|charge| &*charge.limit);
+    let least = limits().map(|limit| limit.burst).min().filter(|burst| *burst < requests)?;
+    let empty = limits().filter(|limit| limit.burst == least);
+    empty.reduce(|longest, next| if longest.rate.interval() < next.rate.interval() { next } else { longest })
 }
 
 fn compare(test: &Test, got: Expectation, rule: Option<&RuleId>, reason: Option<Reason>) -> Option<String> {
@@ -145,23 +136,4 @@ fn compare(test: &Test, got: Expectation, rule: Option<&RuleId>, reason: Option<
     }
     let wanted = test.reason.filter(|wanted| Some(*wanted) != reason)?;
     Some(format!("expected the reason {wanted}, got {got}{because}{by}"))
-}
-
-/// Buckets at one instant.
-#[derive(Debug, Default)]
-struct Buckets(HashMap<(RuleId, String), u64>);
-
-impl Buckets {
-    /// Takes one from each bucket, or nothing and the first limit without room.
-    fn take(&mut self, charges: &[Charge]) -> Result<(), RuleId> {
-        let place = |charge: &Charge| (charge.limit.id.clone(), charge.key.clone());
-        let full = |charge: &&Charge| self.0.get(&place(charge)).is_some_and(|used| *used >= charge.limit.burst);
-        if let Some(charge) = charges.iter().find(full) {
-            return Err(charge.limit.id.clone());
-        }
-        for charge in charges {
-            *self.0.entry(place(charge)).or_default() += 1;
-        }
-        Ok(())
-    }
 }

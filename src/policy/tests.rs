@@ -33,21 +33,20 @@ alice   = { users = ["alice"] }
 strong  = { tunnel = { binding = ["keys"] } }
 sales   = { issuers = ["corp"], claims = { department = ["sales"] } }
 mailed  = { issuers = ["corp", "other"], emails = ["alice@corp.example"] }
-batch   = { issuers = ["corp"], clients = ["batch"] }
 "#;
 
 /// A reader as strict as traffic meets, as far as these tests need it.
-pub(super) fn read(text: &RequestText<'_>) -> Result<CanonicalRequest, String> {
+pub(super) fn read(_: &Bundle, text: &RequestText, _: bool) -> Result<CanonicalRequest, String> {
     let (path, query) = match text.target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
-        None => (text.target, None),
+        None => (&*text.target, None),
     };
     let lower = path.to_ascii_lowercase();
     let doubtful = ["//", "/../", "/./", "%2e", "%2f", "%5c", "%25", ";", "#", "\\", " "];
     if !path.starts_with('/') || doubtful.iter().any(|sign| lower.contains(sign)) || lower.ends_with("/..") {
         return Err("no single reading".into());
     }
-    Ok(CanonicalRequest::for_test(text.method, text.host, path, query))
+    Ok(CanonicalRequest::for_test(&text.method, &text.host, path, query))
 }
 
 pub(super) fn environment() -> Environment {
@@ -58,6 +57,9 @@ pub(super) fn environment() -> Environment {
         authorities: Known::from_iter(["internal-ca"]),
         client_certificates: Known::from_iter(["proxy-identity"]),
         own_listeners: vec!["0.0.0.0:443".parse().unwrap(), "127.0.0.1:9901".parse().unwrap()],
+        own_socket: Some("/run/wicketgate/admin.sock".into()),
+        real_path: |path| Path::new("/run").join(path.strip_prefix("/var/run").unwrap_or(path)),
+        can_fetch: |url| !url.contains("99999"),
         read,
     }
 }

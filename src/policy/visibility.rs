@@ -99,10 +99,6 @@ impl View for Foreseen<'_> {
         if self.evidence.kind == Kind::Person { self.stateable(from, |_| true) } else { Truth::False }
     }
 
-    fn client(&self, _: &str, from: &[IssuerName]) -> Truth {
-        if self.evidence.kind == Kind::Client { self.stateable(from, |_| true) } else { Truth::False }
-    }
-
     fn claim(&self, path: &str, values: &ClaimValues, from: &[IssuerName]) -> Truth {
         self.stateable(from, |issuer| issuer.claims.get(path).is_some_and(|kind| values.fits(*kind)))
     }

@@ -55,7 +55,7 @@ impl Connection {
         judging.api = bundle.api_for(canonical.host(), canonical.path()).cloned();
         // Nothing of an API that this person does not know of may show in an answer, not even how it reads requests.
         let known = judging.api.as_deref().filter(|api| policy::is_visible(bundle, api, &Evidence::of(&login)));
-        admit_oddities(&canonical, bundle.http_for(canonical.host()))?;
+        admit_oddities(bundle, &canonical).map_err(|malformed| Refusal::malformed(&malformed))?;
         let evidence = self.evidence(request.headers(), &canonical, known, &snapshot).await?;
         let verified = evidence.as_deref();
         judging.token = verified.map(|verified| Arc::clone(&verified.token));
@@ -65,6 +65,7 @@ impl Connection {
             Decision::Allow(permit) => permit,
             Decision::Deny(denial) => {
                 judging.rule = denial.rule().cloned();
+                judging.reason = Some(denial.reason());
                 return Err(Refusal::denied(&denial));
             }
         };
@@ -224,15 +225,18 @@ fn read_h2(request: &Request<Incoming>, port: u16) -> Result<CanonicalRequest, M
 }
 
 /// What the APIs of a host call opaque may pass; anything else that has two readings is refused.
-fn admit_oddities(request: &CanonicalRequest, http: Option<&HttpOptions>) -> Result<(), Refusal> {
+///
+/// # Errors
+///
+/// What has two readings.
+pub fn admit_oddities(bundle: &Bundle, request: &CanonicalRequest) -> Result<(), Malformed> {
+    let http = bundle.http_for(request.host());
     let opaque = |handling: fn(&HttpOptions) -> Handling| http.is_some_and(|http| handling(http) == Handling::Opaque);
-    request
-        .admit(
-            opaque(|http| http.encoded_slash),
-            opaque(|http| http.double_encoding),
-            opaque(|http| http.matrix_params),
-        )
-        .map_err(|malformed| Refusal::malformed(&malformed))
+    request.admit(
+        opaque(|http| http.encoded_slash),
+        opaque(|http| http.double_encoding),
+        opaque(|http| http.matrix_params),
+    )
 }
 
 /// All evidence must name one person.

@@ -41,7 +41,7 @@ use crate::shutdown::Watch;
 use crate::snapshot::Snapshots;
 use crate::telemetry;
 use crate::upstream::Upstream;
-pub use authorize::quota;
+pub use authorize::{admit_oddities, quota};
 pub use caller::{Caller, Summed};
 use forward::Body;
 use memory::Memory;

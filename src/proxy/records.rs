@@ -15,7 +15,7 @@ use crate::audit::{self, AuditUnavailable, DecisionId, Outcome};
 use crate::identity::authn::{Person, Verified};
 use crate::identity::{Identity, Token};
 use crate::limits::Room;
-use crate::policy::{Api, Bundle, RuleId};
+use crate::policy::{self, Api, Bundle, RuleId};
 use crate::request::CanonicalRequest;
 use crate::{clock, telemetry};
 
@@ -32,6 +32,8 @@ pub(super) struct Judging {
     pub(super) bundle: Option<Arc<Bundle>>,
     pub(super) api: Option<Arc<Api>>,
     pub(super) rule: Option<RuleId>,
+    /// Why the policy refuses, which the client may not be told.
+    pub(super) reason: Option<policy::Reason>,
     /// The request, once it has a reading.
     pub(super) request: Option<CanonicalRequest>,
     /// What can be told of it where it has none.
@@ -55,6 +57,7 @@ impl Judging {
             bundle: None,
             api: None,
             rule: None,
+            reason: None,
             request: None,
             excerpt: Excerpt::default(),
             token: None,
@@ -104,12 +107,13 @@ impl Connection {
 
     /// The record of a request that goes no further.
     pub(super) fn record_refusal(&self, refusal: &Refusal, judging: &Judging) {
-        metrics::counter!(telemetry::REQUESTS, "outcome" => "deny", "reason" => refusal.reason).increment(1);
+        let reason = judging.reason.map_or(refusal.reason, policy::Reason::as_str);
+        metrics::counter!(telemetry::REQUESTS, "outcome" => "deny", "reason" => reason).increment(1);
         let login = &self.caller.login;
         tracing::debug!(
             session = %login.tunnel().session,
             decision = %judging.decision,
-            reason = refusal.reason,
+            reason,
             status = refusal.status.as_u16(),
             cause = refusal.cause.as_deref().or(refusal.detail.as_deref()),
             "refused"
@@ -118,7 +122,7 @@ impl Connection {
             return;
         }
         let rule = refusal.rule.as_deref().or_else(|| judging.rule.as_ref().map(RuleId::as_str));
-        if let Err(error) = self.record(Outcome::Deny, refusal.reason, rule, judging, login, &[]) {
+        if let Err(error) = self.record(Outcome::Deny, reason, rule, judging, login, &[]) {
             tracing::error!(%error, "the record of a refusal is lost");
         }
     }

@@ -18,12 +18,11 @@ use super::watched::Watched;
 use crate::clock;
 use crate::complaint::{Complaint, Severity};
 use crate::config::{self, Config, KeyPair, pem};
-use crate::identity::authn::{Alg, ClaimType, IssuerConfig, PersonRule, Tokens, UserFile, Users};
+use crate::identity::authn::{Alg, ClaimType, IssuerConfig, PersonRule, Tokens, UserFile, Users, fetch};
 use crate::listener::tls::Certificate;
 use crate::policy::{self, Bundle};
-use crate::proxy;
 use crate::snapshot::Snapshot;
-use crate::upstream::{Authorities, ClientCertificate, Target};
+use crate::upstream::{Authorities, ClientCertificate, Target, TargetError};
 
 /// Policy files of one bundle.
 const MAX_FILES: usize = 512;
@@ -36,6 +35,12 @@ const MAX_READINGS: usize = 10;
 
 /// The time between two readings: longer than it takes to write the next file of a set.
 const BETWEEN_READINGS: Duration = Duration::from_millis(50);
+
+/// Cures of what is wrong with the files that the configuration names.
+const READABLE: &str = "the file must exist, and the server must be allowed to read it";
+const PAIR: &str = "certificate and key must belong together";
+const AUTHORITY: &str = "an authority is the certificate of a CA, in PEM";
+const SERVICES: &str = "see [services] of the configuration: its certificates must cover every host";
 
 /// What happened to one part.
 #[derive(Debug)]
@@ -220,7 +225,7 @@ impl Loader {
             Ok(Some(sources)) => sources,
             Ok(None) => {
                 let message = "the files change while they are read".to_owned();
-                let hint = Some("they are read again when they change the next time");
+                let hint = "they are read again when they change the next time";
                 return Outcome::Kept(vec![complaint(&self.config.policies, "unsettled", message, hint)]);
             }
             Err(complaints) => return Outcome::Kept(complaints),
@@ -250,17 +255,16 @@ impl Loader {
         let environment = environment(&self.config);
         let compiled = policy::compile(files, &environment, previous.map(|previous| &*previous.bundle))?;
         let bundle = Arc::new(compiled.bundle);
-        let wrong = |what: String| vec![complaint(&self.config.policies, "unusable", what, None)];
-        check_limits(&bundle, &self.config)?;
+        let policies = &self.config.policies;
         let authorities = authorities(&self.config).map_err(|complaint| vec![*complaint])?;
         let kept = previous.filter(|_| same_files).map(|previous| &previous.targets);
-        let targets = Target::all(&bundle, &authorities, kept)
-            .map_err(|(api, error)| wrong(format!("the upstream of {api}: {error}")))?;
+        let targets =
+            Target::all(&bundle, &authorities, kept).map_err(|(api, error)| unusable(policies, &api, &error))?;
         let source = services_source(&self.config).map_err(|complaint| vec![*complaint])?;
         let services = self
             .services
             .configure(&source, bundle.hosts(), now)
-            .map_err(|error| vec![complaint(&self.config.policies, "services", error.to_string(), None)])?;
+            .map_err(|error| vec![complaint(policies, "services", error.to_string(), SERVICES)])?;
         let mut issuers = Vec::with_capacity(bundle.issuers().len());
         for issuer in bundle.issuers() {
             issuers.push(issuer_config(issuer, &self.config).map_err(|complaint| vec![*complaint])?);
@@ -280,15 +284,13 @@ pub fn check(config: &Config) -> Result<(Bundle, Vec<Complaint>), Vec<Complaint>
     }
     let compiled = Sources::read(config).and_then(|sources| {
         let compiled = policy::compile(&sources.files, &environment(config), None)?;
-        check_limits(&compiled.bundle, config)?;
         let authorities = authorities(config).map_err(|complaint| vec![*complaint])?;
-        Target::all(&compiled.bundle, &authorities, None).map_err(|(api, error)| {
-            vec![complaint(&config.policies, "unusable", format!("the upstream of {api}: {error}"), None)]
-        })?;
+        Target::all(&compiled.bundle, &authorities, None)
+            .map_err(|(api, error)| unusable(&config.policies, &api, &error))?;
         let source = services_source(config).map_err(|complaint| vec![*complaint])?;
         Services::default()
             .configure(&source, compiled.bundle.hosts(), clock::wall())
-            .map_err(|error| vec![complaint(&config.policies, "services", error.to_string(), None)])?;
+            .map_err(|error| vec![complaint(&config.policies, "services", error.to_string(), SERVICES)])?;
         Ok(compiled)
     });
     match compiled {
@@ -302,15 +304,6 @@ pub fn check(config: &Config) -> Result<(Bundle, Vec<Complaint>), Vec<Complaint>
             Err(complaints)
         }
     }
-}
-
-/// A limit that cannot be counted is a mistake of its file.
-fn check_limits(bundle: &Bundle, config: &Config) -> Result<(), Vec<Complaint>> {
-    let wrong = bundle.limits().filter_map(|limit| Some((limit, proxy::quota(limit).err()?)));
-    let complaints: Vec<_> = wrong
-        .map(|(limit, error)| complaint(&config.policies, "limit", format!("limit {}: {error}", limit.id), None))
-        .collect();
-    if complaints.is_empty() { Ok(()) } else { Err(complaints) }
 }
 
 /// The files and the folder whose changes ask for a reload.
@@ -329,6 +322,9 @@ pub fn environment(config: &Config) -> policy::Environment {
         authorities: config.authorities.keys().cloned().collect(),
         client_certificates: config.client_certificates.keys().cloned().collect(),
         own_listeners: own_listeners(config),
+        own_socket: Some(config.admin.socket.clone()),
+        real_path,
+        can_fetch: fetch::is_https,
         read: super::read_request,
     }
 }
@@ -342,12 +338,21 @@ pub fn lone_environment() -> policy::Environment {
         authorities: policy::Known::Any,
         client_certificates: policy::Known::Any,
         own_listeners: Vec::new(),
+        own_socket: None,
+        real_path,
+        can_fetch: fetch::is_https,
         read: super::read_request,
     }
 }
 
 fn own_listeners(config: &Config) -> Vec<SocketAddr> {
     vec![config.listen.address, config.admin.address]
+}
+
+/// The path without links; one that does not exist is followed as far as its folder.
+fn real_path(path: &Path) -> PathBuf {
+    let folder = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+    path.canonicalize().ok().or_else(folder).unwrap_or_else(|| path.to_path_buf())
 }
 
 fn user_file(config: &Config) -> UserFile {
@@ -357,7 +362,7 @@ fn user_file(config: &Config) -> UserFile {
 fn certificate(pair: &KeyPair) -> Result<(Certificate, Vec<CertificateDer<'static>>), Vec<Complaint>> {
     let (chain, key) = key_pair(pair).map_err(|complaint| vec![*complaint])?;
     let certificate = Certificate::new(chain.clone(), key)
-        .map_err(|error| vec![complaint(&pair.certificate, "certificate", error.to_string(), None)])?;
+        .map_err(|error| vec![complaint(&pair.certificate, "certificate", error.to_string(), PAIR)])?;
     Ok((certificate, chain))
 }
 
@@ -375,7 +380,7 @@ fn authorities(config: &Config) -> Result<Authorities, Box<Complaint>> {
         let anchors = pem::certificates(path).map_err(|error| pem_complaint(path, &error))?;
         let mut roots = RootCertStore::empty();
         for anchor in anchors {
-            roots.add(anchor).map_err(|error| Box::new(complaint(path, "authority", error.to_string(), None)))?;
+            roots.add(anchor).map_err(|error| Box::new(complaint(path, "authority", error.to_string(), AUTHORITY)))?;
         }
         named.insert(name.clone(), Arc::new(roots));
     }
@@ -386,7 +391,13 @@ fn authorities(config: &Config) -> Result<Authorities, Box<Complaint>> {
     }
     let mut system = RootCertStore::empty();
     system.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    Ok(Authorities { named, system: Arc::new(system), certificates, own_listeners: own_listeners(config) })
+    Ok(Authorities {
+        named,
+        system: Arc::new(system),
+        certificates,
+        own_listeners: own_listeners(config),
+        own_socket: Some(config.admin.socket.clone()),
+    })
 }
 
 fn services_source(config: &Config) -> Result<ServicesSource, Box<Complaint>> {
@@ -394,7 +405,7 @@ fn services_source(config: &Config) -> Result<ServicesSource, Box<Complaint>> {
         config::Services::Authority(pair) => {
             let (certificate, key) = (read_text(&pair.certificate)?, read_text(&pair.key)?);
             let wrong =
-                |error: rcgen::Error| Box::new(complaint(&pair.certificate, "services", error.to_string(), None));
+                |error: rcgen::Error| Box::new(complaint(&pair.certificate, "services", error.to_string(), SERVICES));
             let key = rcgen::KeyPair::from_pem(&key).map_err(wrong)?;
             let authority = rcgen::Issuer::from_ca_cert_pem(&certificate, key).map_err(wrong)?;
             let chain =
@@ -417,14 +428,19 @@ fn services_source(config: &Config) -> Result<ServicesSource, Box<Complaint>> {
 }
 
 fn read_text(path: &Path) -> Result<String, Box<Complaint>> {
-    fs::read_to_string(path).map_err(|error| Box::new(complaint(path, "file", error.to_string(), None)))
+    fs::read_to_string(path).map_err(|error| Box::new(complaint(path, "file", error.to_string(), READABLE)))
+}
+
+fn unusable(policies: &Path, api: &str, error: &TargetError) -> Vec<Complaint> {
+    let hint = "certificates, keys and names of its `tls` must fit together";
+    vec![complaint(policies, "unusable", format!("the upstream of {api}: {error}"), hint)]
 }
 
 fn pem_complaint(path: &Path, error: &pem::PemError) -> Box<Complaint> {
-    Box::new(complaint(path, error.code(), error.to_string(), Some(error.hint())))
+    Box::new(complaint(path, error.code(), error.to_string(), error.hint()))
 }
 
-fn complaint(path: &Path, code: &'static str, message: String, hint: Option<&str>) -> Complaint {
+fn complaint(path: &Path, code: &'static str, message: String, hint: &str) -> Complaint {
     Complaint {
         severity: Severity::Error,
         code,
@@ -432,7 +448,7 @@ fn complaint(path: &Path, code: &'static str, message: String, hint: Option<&str
         text: Arc::from(""),
         span: 0..0,
         message,
-        hint: hint.map(ToOwned::to_owned),
+        hint: Some(hint.to_owned()),
     }
 }
 
@@ -485,7 +501,7 @@ impl Sources {
         let files = policy_files(&config.policies)?;
         let mut others = Vec::new();
         for (name, path) in named_files(config) {
-            let bytes = fs::read(path).map_err(|error| vec![complaint(path, "file", error.to_string(), None)])?;
+            let bytes = fs::read(path).map_err(|error| vec![complaint(path, "file", error.to_string(), READABLE)])?;
             others.push(Named { name, path: path.clone(), bytes });
         }
         Ok(Self { files, others })
@@ -539,7 +555,7 @@ fn settled<T: PartialEq, E>(
 /// Complaints about files that cannot be read, are no regular files, are too large, too many, or lead out of the directory.
 pub fn policy_files(directory: &Path) -> Result<Vec<policy::Source>, Vec<Complaint>> {
     let wrong = |path: &Path, code, message: String, hint| vec![complaint(path, code, message, hint)];
-    let unreadable = |path: &Path, error: &io::Error| wrong(path, "file", format!("cannot be read: {error}"), None);
+    let unreadable = |path: &Path, error: &io::Error| wrong(path, "file", format!("cannot be read: {error}"), READABLE);
     let real = directory.canonicalize().map_err(|error| unreadable(directory, &error))?;
     let entries = fs::read_dir(directory).map_err(|error| unreadable(directory, &error))?;
     let mut paths = Vec::new();
@@ -550,7 +566,8 @@ pub fn policy_files(directory: &Path) -> Result<Vec<policy::Source>, Vec<Complai
             paths.push(path);
         }
         if paths.len() > MAX_FILES {
-            return Err(wrong(directory, "too-many-files", format!("more than {MAX_FILES} policy files"), None));
+            let hint = "describe small APIs of one host in one file";
+            return Err(wrong(directory, "too-many-files", format!("more than {MAX_FILES} policy files"), hint));
         }
     }
     paths.sort();
@@ -558,18 +575,18 @@ pub fn policy_files(directory: &Path) -> Result<Vec<policy::Source>, Vec<Complai
     for path in paths {
         let target = path.canonicalize().map_err(|error| unreadable(&path, &error))?;
         if !target.starts_with(&real) {
-            let hint = Some("put the file itself into the policy directory");
+            let hint = "put the file itself into the policy directory";
             return Err(wrong(&path, "outside", "a link that leads out of the policy directory".to_owned(), hint));
         }
         let metadata = fs::metadata(&target).map_err(|error| unreadable(&path, &error))?;
         if !metadata.is_file() {
-            let hint = Some("a policy is a regular file: reading another kind may never end");
+            let hint = "a policy is a regular file: reading another kind may never end";
             return Err(wrong(&path, "not-a-file", "not a regular file".to_owned(), hint));
         }
         let size = metadata.len();
         if size > MAX_FILE {
             let message = format!("{size} bytes; a policy file has at most {MAX_FILE}");
-            return Err(wrong(&path, "too-large", message, None));
+            return Err(wrong(&path, "too-large", message, "make several APIs of it"));
         }
         let text = fs::read_to_string(&target).map_err(|error| unreadable(&path, &error))?;
         files.push(policy::Source { file: path.display().to_string().into(), text: text.into() });

@@ -32,12 +32,13 @@ use crate::config::{self, Config};
 use crate::identity::authn::Backoff;
 use crate::limits::{Limits, Quota};
 use crate::listener::{self, Acceptor, Ceiling, shard::Shard};
-use crate::proxy::Proxy;
+use crate::policy::{Bundle, RequestText};
+use crate::proxy::{self, Proxy};
 use crate::request::{CanonicalRequest, Raw, Target};
 use crate::shutdown::{Drain, Watch};
 use crate::snapshot::Snapshots;
 use crate::tunnel::registry::{self, Registry, Why};
-use crate::{admin, clock, entropy, netstack, policy, ppp, sstp, telemetry, tunnel};
+use crate::{admin, clock, entropy, netstack, ppp, sstp, telemetry, tunnel};
 use connection::Connections;
 use loader::Loader;
 use operations::Operator;
@@ -230,13 +231,11 @@ fn shared(config: &Config, snapshots: Snapshots, audit: Audit, drain: Watch) -> 
 /// # Errors
 ///
 /// What the parser says.
-pub fn read_request(text: &policy::RequestText<'_>) -> Result<CanonicalRequest, String> {
-    let raw = Raw { method: text.method, target: Target::Http1 { target: text.target.as_bytes() }, port: 443 };
-    let headers = [("host", text.host.as_bytes())];
-    let request = CanonicalRequest::read(&raw, headers.into_iter()).map_err(|malformed| malformed.to_string())?;
-    let opaque = |handling| handling == policy::Handling::Opaque;
-    request
-        .admit(opaque(text.http.encoded_slash), opaque(text.http.double_encoding), opaque(text.http.matrix_params))
-        .map_err(|malformed| malformed.to_string())?;
+pub fn read_request(bundle: &Bundle, text: &RequestText, token: bool) -> Result<CanonicalRequest, String> {
+    let raw = Raw { method: &text.method, target: Target::Http1 { target: text.target.as_bytes() }, port: text.port };
+    let token = token.then_some(("authorization", &b"Bearer token"[..]));
+    let headers = [("host", text.host.as_bytes())].into_iter().chain(token);
+    let request = CanonicalRequest::read(&raw, headers).map_err(|malformed| malformed.to_string())?;
+    proxy::admit_oddities(bundle, &request).map_err(|malformed| malformed.to_string())?;
     Ok(request)
 }

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::loader::{Loader, Outcome, Report};
 use super::shared::Shared;
 use super::watched::Look;
-use crate::complaint::Complaint;
+use crate::complaint::{Complaint, Severity};
 use crate::limits::Limits;
 use crate::{audit, config, policy, proxy, telemetry};
 
@@ -176,9 +176,7 @@ fn tell_policies(shared: &Shared, outcome: &Outcome) {
             metrics::gauge!(telemetry::POLICY_APIS).set(apis as f64);
             shared.record(&audit::Event::PolicyLoaded(audit::PolicyLoaded {
                 bundle: bundle.id(),
-                previous: None,
                 apis,
-                rules: 0,
                 tests: bundle.tests().len() as u64,
             }));
         }
@@ -187,7 +185,7 @@ fn tell_policies(shared: &Shared, outcome: &Outcome) {
             let kept = current.map(policy::Bundle::id);
             tracing::error!(kept, "policies not loaded: the old bundle stays in force");
             metrics::counter!(telemetry::POLICY_LOAD_FAILED).increment(1);
-            let Some(first) = complaints.first() else { return };
+            let Some(first) = complaints.iter().find(|complaint| complaint.severity == Severity::Error) else { return };
             let (line, column) = first.place();
             shared.record(&audit::Event::PolicyLoadFailed(audit::PolicyLoadFailed {
                 kept,
@@ -197,6 +195,7 @@ fn tell_policies(shared: &Shared, outcome: &Outcome) {
                 line: line as u64,
                 column: column as u64,
                 message: &first.message,
+                hint: first.hint.as_deref(),
             }));
         }
     }

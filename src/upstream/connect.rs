@@ -1,7 +1,7 @@
 //! Dials an upstream: resolve, check the address, connect, TLS; all within one deadline.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,6 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::Target;
+use crate::off_limits;
 use crate::policy::UpstreamUrl;
 
 /// How long dialling may take, name and TLS included.
@@ -30,6 +31,8 @@ pub(super) enum ConnectError {
     Io(#[from] io::Error),
     #[error("{0} is {1}: not an address of an upstream")]
     Refused(SocketAddr, &'static str),
+    #[error("{0} is our own admin socket")]
+    OwnSocket(String),
     #[error("the name has no address")]
     NoAddress,
 }
@@ -66,7 +69,7 @@ impl tower_service::Service<Uri> for Connector {
 
 async fn connect(target: &Target) -> Result<Stream, ConnectError> {
     match &target.spec().url {
-        UpstreamUrl::Unix { path } => Ok(Stream(TokioIo::new(Box::new(UnixStream::connect(path).await?)))),
+        UpstreamUrl::Unix { path } => Ok(Stream(TokioIo::new(Box::new(dial_socket(target, path).await?)))),
         UpstreamUrl::Http { host, port } => Ok(Stream(TokioIo::new(Box::new(dial(target, host, *port).await?)))),
         UpstreamUrl::Https { host, port } => {
             let tcp = dial(target, host, *port).await?;
@@ -99,30 +102,23 @@ async fn dial(target: &Target, host: &str, port: u16) -> Result<TcpStream, Conne
     Err(last)
 }
 
+async fn dial_socket(target: &Target, path: &str) -> Result<UnixStream, ConnectError> {
+    let stream = UnixStream::connect(path).await?;
+    // The peer's address is the path that its server bound, whatever link led there.
+    if target.own_socket().is_some() && stream.peer_addr()?.as_pathname() == target.own_socket() {
+        return Err(ConnectError::OwnSocket(path.to_owned()));
+    }
+    Ok(stream)
+}
+
 /// Why an address that a name resolved to is not dialled: the check at load saw the name, not today's address.
 fn refused(address: SocketAddr, own_listeners: &[SocketAddr]) -> Option<&'static str> {
-    let ip = match address.ip() {
-        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4),
-        v4 @ IpAddr::V4(_) => v4,
-    };
-    let link_local = match ip {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => (v6.segments()[0] & 0xffc0) == 0xfe80 || v6 == METADATA_V6,
-    };
-    if link_local {
-        return Some("link-local, where metadata services live");
-    }
-    if METADATA_V4.iter().any(|metadata| ip == *metadata) {
-        return Some("a metadata service");
-    }
-    if ip.is_unspecified() || ip.is_multicast() {
-        return Some("no host");
-    }
+    let ip = address.ip().to_canonical();
     let own = |listener: &SocketAddr| {
         listener.port() == address.port()
             && (listener.ip() == ip || (listener.ip().is_unspecified() && ip.is_loopback()))
     };
-    own_listeners.iter().any(own).then_some("our own listener")
+    off_limits::at_address(ip).or_else(|| own_listeners.iter().any(own).then_some("our own listener"))
 }
 
 /// Whether a connection ended at this machine, at a port where we listen.
@@ -132,12 +128,6 @@ fn is_ourselves(local: SocketAddr, peer: SocketAddr, own_listeners: &[SocketAddr
     };
     local.ip() == peer.ip() && own_listeners.iter().any(own)
 }
-
-/// Metadata services of clouds that are not at a link-local address.
-const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16)];
-
-/// The metadata service of a large cloud over IPv6.
-const METADATA_V6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
 /// What a connection to an upstream must be able to do.
 trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub struct Authorities {
     pub certificates: BTreeMap<String, ClientCertificate>,
     /// Our own listeners: an upstream that resolves to one of them is refused.
     pub own_listeners: Vec<SocketAddr>,
+    /// The admin socket: an upstream that turns out to be it is refused.
+    pub own_socket: Option<PathBuf>,
 }
 
 /// Why a target cannot be built.
@@ -67,6 +70,7 @@ pub struct Target {
     spec: policy::Upstream,
     tls: Option<Tls>,
     own_listeners: Vec<SocketAddr>,
+    own_socket: Option<PathBuf>,
     in_flight: Arc<Semaphore>,
 }
 
@@ -109,6 +113,7 @@ impl Target {
             spec,
             tls,
             own_listeners: authorities.own_listeners.clone(),
+            own_socket: authorities.own_socket.clone(),
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
         })
     }
@@ -172,6 +177,11 @@ impl Target {
     pub(super) fn own_listeners(&self) -> &[SocketAddr] {
         &self.own_listeners
     }
+
+    pub(super) fn own_socket(&self) -> Option<&Path> {
+        self.own_socket.as_deref()
+    }
+
     pub(super) fn in_flight_limit(&self) -> usize {
         IN_FLIGHT
     }

@@ -18,11 +18,12 @@ const TABLE: &[Row] = &[
     Row { module: "complaint", may_import: &[], because: "it is a word that everybody uses" },
     Row { module: "entropy", may_import: &[], because: "it is a word that everybody uses" },
     Row { module: "identity", may_import: &[], because: "it is a word that everybody uses" },
+    Row { module: "off_limits", may_import: &[], because: "it is a word that everybody uses" },
     Row { module: "shutdown", may_import: &[], because: "it is a word that everybody uses" },
     Row { module: "telemetry", may_import: &[], because: "it is a word that everybody uses" },
     Row {
         module: "identity::authn",
-        may_import: &["identity", "ppp::auth", "clock", "entropy", "complaint", "telemetry"],
+        may_import: &["identity", "ppp::auth", "clock", "entropy", "complaint", "off_limits", "telemetry"],
         because: "the only minting place stays small enough to review",
     },
     Row { module: "sstp", may_import: &[], because: "it is testable with one document open" },
@@ -31,7 +32,7 @@ const TABLE: &[Row] = &[
     Row { module: "request", may_import: &[], because: "the one reading of a request depends on nothing else" },
     Row {
         module: "policy",
-        may_import: &["identity", "request", "complaint"],
+        may_import: &["identity", "request", "complaint", "off_limits"],
         because: "decisions can be replayed, explained and tested from text",
     },
     Row { module: "limits", may_import: &[], because: "it counts what it is given" },
@@ -55,7 +56,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         module: "upstream",
-        may_import: &["policy", "clock"],
+        may_import: &["policy", "clock", "off_limits"],
         because: "the last door checks the ticket, not the person",
     },
     Row {

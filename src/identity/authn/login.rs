@@ -7,9 +7,8 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::backoff::{Backoff, RetryIn};
-use super::fold;
 use super::local::{Account, Users};
-use crate::identity::Subject;
+use crate::identity::{Subject, fold};
 
 /// A proof that is right. Only [`login`] makes one, and only [`super::tunnel_identity`] takes it.
 #[derive(Debug)]

@@ -44,16 +44,20 @@ pub(crate) fn check(org: &OrgText, apis: &[ApiText], log: &mut Log) {
 
 /// The complaint about a broken guardrail, with its author.
 pub(crate) fn flaw(org: &OrgText, rail: &str, message: &str) -> Flaw {
-    let owner = org.owner.as_deref().unwrap_or("the security team");
-    Flaw::new("guardrail", format!("{message} (guardrail `{rail}`)"), &format!("the guardrail is set by {owner}"))
+    let message = format!("{message} (guardrail `{rail}`)");
+    Flaw::new("guardrail", message, &format!("the guardrail is set by {}", author(org)))
+}
+
+fn author(org: &OrgText) -> &str {
+    org.owner.as_deref().unwrap_or("the security team")
 }
 
 /// The complaint about a missing test: a broken guardrail, or advice.
 pub(crate) fn missing_test(org: &OrgText, source: &Source, span: Range<usize>, message: &str, log: &mut Log) {
-    let hint = match (&org.owner, org.guardrails.tests_required) {
-        (Some(owner), true) => format!("guardrail `tests`, set by {owner}"),
-        (_, _) => "write a [[test]] in the same file".to_owned(),
-    };
+    let mut hint = "write a [[test]] in the same file".to_owned();
+    if org.guardrails.tests_required {
+        hint = format!("{hint}: guardrail `tests`, set by {}", author(org));
+    }
     let flaw = Flaw::new("missing-test", message.to_owned(), &hint);
     if org.guardrails.tests_required {
         log.error(source, span, flaw);

@@ -117,13 +117,14 @@ fn link_org(texts: &Texts, names: &Names, log: &mut Log) -> Org {
 fn link_api(text: &ApiText, org: &OrgText, names: &Names, environment: &Environment, log: &mut Log) -> Option<Api> {
     upstreams::check(text, environment, log);
     let login = names.logins(text, log);
-    names.check_asserted(text, log);
+    let tokens_named = !text.login.is_empty() || text.bearer == Bearer::Pass;
+    names.check_asserted(text, tokens_named, log);
     let mut scope = Scope {
         file: &text.api.value,
         source: &text.source,
         methods_extra: &text.http.value.methods_extra,
         names,
-        tokens_named: !text.login.is_empty() || text.bearer == Bearer::Pass,
+        tokens_named,
         log,
         ids: HashMap::new(),
     };

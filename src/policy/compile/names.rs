@@ -16,6 +16,9 @@ use crate::policy::syntax::table::{At, unknown};
 use crate::policy::syntax::value::Flaw;
 use crate::policy::{Environment, Source};
 
+/// How a subject says whose tokens count.
+const NAME_ISSUERS: &str = "name them: `issuers = [...]` in the subject, or `login = [...]` in the API";
+
 /// What `_identity.toml` defines.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
@@ -35,6 +38,11 @@ pub(crate) fn resolve(text: Option<&IdentityText>, environment: &Environment, lo
     for written in &text.issuers {
         names.issuer_names.push(written.name.value.clone());
         let Some(issuer) = &written.issuer else { continue };
+        if !(environment.can_fetch)(&issuer.url) {
+            let message = format!("nothing can be fetched from `{}`", issuer.url);
+            let hint = "an issuer has a name or an address, and a port from 1 to 65535; metadata services are none";
+            log.error(source, written.url.clone(), Flaw::new("bad-url", message, hint));
+        }
         if let Some(ca) = issuer.ca.as_ref().filter(|ca| !environment.authorities.contains(ca)) {
             log.error(source, written.ca.clone(), unknown_authority(ca, environment));
         }
@@ -102,7 +110,6 @@ impl Names {
             groups: boxed(&text.groups),
             users: boxed(&text.users),
             emails: boxed(&text.emails),
-            clients: boxed(&text.clients),
             claims: text.claims.iter().map(|(path, values)| (path.value.as_str().into(), values.clone())).collect(),
             bindings: text.bindings.clone().into(),
             methods: text.methods.clone().into(),
@@ -120,11 +127,10 @@ impl Names {
         known
     }
 
-    /// Complains about a subject that believes every issuer: one may state the address that another has verified.
-    fn check_open(&self, subject: &str, place: Range<usize>, source: &Source, log: &mut Log) {
+    /// Complains about what believes every issuer: one may state the address that another has verified.
+    fn check_open(&self, what: &str, hint: &str, place: Range<usize>, source: &Source, log: &mut Log) {
         if self.issuer_names.len() > 1 {
-            let message = format!("{subject} takes addresses, clients or claims from every issuer of the bundle");
-            let hint = "name them: `issuers = [...]` in the subject, or `login = [...]` in the API";
+            let message = format!("{what} takes what it says of a token from every issuer of the bundle");
             log.error(source, place, Flaw::new("any-issuer", message, hint));
         }
     }
@@ -136,7 +142,7 @@ impl Names {
         let names = match text {
             WhoText::Inline(selector) => {
                 if let Some(place) = selector.open.clone().filter(|_| !tokens_named) {
-                    self.check_open("this selector", place, source, log);
+                    self.check_open("this selector", NAME_ISSUERS, place, source, log);
                 }
                 who.subjects.push(Arc::new(self.selector("(inline)", selector, source, log)));
                 return who;
@@ -144,13 +150,16 @@ impl Names {
             WhoText::Names(names) => names,
         };
         for name in names {
+            if log.is_full() {
+                break;
+            }
             match name.value.as_str() {
                 "anonymous" => who.anonymous = true,
                 "anyone-authenticated" => who.authenticated = true,
                 subject => match self.subjects.get(subject) {
                     Some(selector) => {
                         if !tokens_named && selector.as_ref().is_some_and(|selector| selector.believes_all()) {
-                            self.check_open(&format!("`{subject}`"), name.span.clone(), source, log);
+                            self.check_open(&format!("`{subject}`"), NAME_ISSUERS, name.span.clone(), source, log);
                         }
                         who.subjects.extend(selector.clone());
                     }
@@ -176,14 +185,18 @@ impl Names {
         whole.then(|| text.login.iter().map(|name| IssuerName::new(name.value.as_str())).collect())
     }
 
-    /// Complains about asserted claims that no issuer declares.
-    pub(crate) fn check_asserted(&self, text: &ApiText, log: &mut Log) {
-        for (_, attribute) in &text.assert_headers {
+    /// Complains about asserted claims that no issuer declares, and about what tokens state unless the API says whose
+    /// tokens it takes.
+    pub(crate) fn check_asserted(&self, text: &ApiText, tokens_named: bool, log: &mut Log) {
+        for (header, attribute) in &text.assert_headers {
             if let Attribute::Claim(path) = &attribute.value
                 && !self.claims.contains_key(path)
             {
                 let flaw = unknown_claim(path, self.claims.keys().map(String::as_str));
                 log.error(&text.source, attribute.span.clone(), flaw);
+            } else if attribute.value.is_stated_by_tokens() && !tokens_named {
+                let hint = "name them: `login = [...]` in the API";
+                self.check_open(&format!("`{header}`"), hint, attribute.span.clone(), &text.source, log);
             }
         }
     }

@@ -41,10 +41,7 @@ pub(crate) fn check(org_text: &OrgText, org: &Org, texts: &[ApiText], apis: &[Ap
 fn find_twins(rules: &[Rule], source: &Source, log: &mut Log) {
     let mut bodies: HashMap<String, &Rule> = HashMap::new();
     for rule in rules {
-        let names: Vec<&str> = rule.who.names().collect();
-        // An inline subject has no name to compare; two of them are never called equal.
-        let inline = if names.contains(&"(inline)") { rule.id.as_str() } else { "" };
-        let body = format!("{:?} {:?} {names:?} {inline}", rule.methods, rule.paths);
+        let body = format!("{:?} {:?} {:?}", rule.methods, rule.paths, rule.who);
         if let Some(twin) = bodies.insert(body, rule) {
             let message = format!("this rule says the same as `{}`", twin.id);
             log.error(source, rule.span.clone(), Flaw::new("duplicate-rule", message, "remove one"));

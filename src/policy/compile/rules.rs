@@ -27,21 +27,21 @@ pub(crate) struct Scope<'a> {
     /// Whether the file says whose tokens are evidence: it lists them in `login`, or takes none.
     pub(crate) tokens_named: bool,
     pub(crate) log: &'a mut Log,
-    /// The line of each id so far.
-    pub(crate) ids: HashMap<String, usize>,
+    /// The place of each id so far.
+    pub(crate) ids: HashMap<String, Range<usize>>,
 }
 
 impl Scope<'_> {
     /// The full id; a second one of its kind in the file is a complaint.
     fn id(&mut self, id: &At<String>) -> RuleId {
-        let before = self.source.text.get(..id.span.start).unwrap_or_default();
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
         if let Some(first) = self.ids.get(&id.value) {
-            let message = format!("`{}` is already the id of the rule in line {first}", id.value);
+            let before = self.source.text.get(..first.start).unwrap_or_default();
+            let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+            let message = format!("`{}` is already the id of the rule in line {line}", id.value);
             let flaw = Flaw::new("duplicate-id", message, "decisions and audit records name rules by their id");
             self.log.error(self.source, id.span.clone(), flaw);
         } else {
-            self.ids.insert(id.value.clone(), line);
+            self.ids.insert(id.value.clone(), id.span.clone());
         }
         RuleId::new(self.file, &id.value)
     }
@@ -49,6 +49,9 @@ impl Scope<'_> {
     fn methods(&mut self, methods: &[At<String>]) -> Box<[Box<str>]> {
         let mut list: Vec<Box<str>> = Vec::with_capacity(methods.len());
         for method in methods {
+            if self.log.is_full() {
+                break;
+            }
             let name = method.value.as_str();
             if !USUAL_METHODS.contains(&name) && !self.methods_extra.contains(name) {
                 let known = USUAL_METHODS.iter().copied().chain(self.methods_extra.iter().map(String::as_str));
@@ -75,25 +78,32 @@ pub(crate) fn link_allows(texts: &[RuleText], scope: &mut Scope<'_>) -> Vec<Rule
     texts.iter().map(|text| link_rule(text, values(&text.paths), scope)).collect()
 }
 
-/// Links deny rules, which take more than they name: see [`Pattern::denied`].
+/// Links deny rules, which take more than they name: see [`Pattern::with_slash`].
 pub(crate) fn link_denies(texts: &[RuleText], scope: &mut Scope<'_>) -> Vec<Rule> {
-    let paths = |text: &RuleText| values(&text.paths).into_iter().flat_map(Pattern::denied).collect();
-    texts.iter().map(|text| link_rule(text, paths(text), scope)).collect()
+    texts.iter().map(|text| link_rule(text, with_slashes(&text.paths), scope)).collect()
 }
 
-fn link_rule(text: &RuleText, mut paths: Vec<Pattern>, scope: &mut Scope<'_>) -> Rule {
+fn with_slashes(paths: &[At<Pattern>]) -> Vec<Pattern> {
+    values(paths).into_iter().flat_map(Pattern::with_slash).collect()
+}
+
+fn sorted(mut paths: Vec<Pattern>) -> Box<[Pattern]> {
     paths.sort_by(|one, two| one.as_str().cmp(two.as_str()));
+    paths.into()
+}
+
+fn link_rule(text: &RuleText, paths: Vec<Pattern>, scope: &mut Scope<'_>) -> Rule {
     Rule {
         id: scope.id(&text.id),
         why: text.why.as_deref().map(Arc::from),
         methods: scope.methods(&text.methods),
-        paths: paths.into(),
+        paths: sorted(paths),
         who: scope.names.who(&text.who, scope.tokens_named, scope.source, scope.log),
         span: text.id.span.clone(),
     }
 }
 
-/// Links limits, in the order of their ids.
+/// Links limits, in the order of their ids. They count what deny rules would take, so that no spelling is free.
 pub(crate) fn link_limits(texts: &[LimitText], scope: &mut Scope<'_>) -> Vec<Applied> {
     let mut limits: Vec<Applied> = texts.iter().map(|text| link_limit(text, scope)).collect();
     limits.sort_by(|one, two| one.limit.id.cmp(&two.limit.id));
@@ -111,15 +121,10 @@ fn link_limit(text: &LimitText, scope: &mut Scope<'_>) -> Applied {
         burst: text.burst,
         status: text.status,
     };
-    let paths = text.paths.as_ref().map(|paths| {
-        let mut paths = values(paths);
-        paths.sort_by(|one, two| one.as_str().cmp(two.as_str()));
-        paths.into()
-    });
     Applied {
         limit: Arc::new(limit),
         methods: text.methods.as_ref().map(|methods| scope.methods(methods)),
-        paths,
+        paths: text.paths.as_ref().map(|paths| sorted(with_slashes(paths))),
         who: text.who.as_ref().map(|who| scope.names.who(who, scope.tokens_named, scope.source, scope.log)),
     }
 }

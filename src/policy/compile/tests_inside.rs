@@ -1,5 +1,6 @@
 //! The tests inside the files: made runnable, run, and compared with the rules that they should cover.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::policy::api::Api;
@@ -15,7 +16,7 @@ use crate::policy::syntax::log::Log;
 use crate::policy::syntax::table::{At, unknown};
 use crate::policy::syntax::test::TestText;
 use crate::policy::syntax::value::Flaw;
-use crate::policy::{HttpOptions, ReadRequest, RequestText, Source};
+use crate::policy::{ReadRequest, RequestText, Source};
 
 use super::guardrails::missing_test;
 
@@ -28,7 +29,7 @@ pub(crate) struct Placed {
 
 /// All tests of all files; complains about those that name no host, or a rule that does not exist.
 pub(crate) fn collect(texts: &Texts, log: &mut Log) -> Vec<Placed> {
-    let mut ids: Vec<RuleId> = rule_ids("_org", &texts.org.denies, &texts.org.limits);
+    let mut ids: BTreeSet<RuleId> = rule_ids("_org", &texts.org.denies, &texts.org.limits);
     for api in &texts.apis {
         ids.extend(rule_ids(&api.api.value, &api.allows, &api.limits));
         ids.extend(rule_ids(&api.api.value, &api.denies, &[]));
@@ -51,7 +52,7 @@ fn rule_ids(
     file: &str,
     rules: &[crate::policy::syntax::rule::RuleText],
     limits: &[crate::policy::syntax::rule::LimitText],
-) -> Vec<RuleId> {
+) -> BTreeSet<RuleId> {
     let rules = rules.iter().map(|rule| &rule.id);
     rules.chain(limits.iter().map(|limit| &limit.id)).map(|id| RuleId::new(file, &id.value)).collect()
 }
@@ -61,18 +62,15 @@ fn place(
     file: &str,
     host: Option<&str>,
     source: &Source,
-    ids: &[RuleId],
+    ids: &BTreeSet<RuleId>,
     log: &mut Log,
 ) -> Option<Placed> {
     let (method, target) = &text.request.value;
-    let absolute = target.strip_prefix("https://").or_else(|| target.strip_prefix("http://"));
-    let (host, target) = match (absolute, host) {
-        (Some(rest), _) => {
-            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-            let (host, target) = rest.split_at(end);
-            (host, if target.is_empty() { "/" } else { target })
+    let request = match (RequestText::of_url(method, target), host) {
+        (Some(request), _) => request,
+        (None, Some(host)) => {
+            RequestText { method: method.clone(), host: host.to_owned(), target: target.clone(), port: 443 }
         }
-        (None, Some(host)) => (host, target.as_str()),
         (None, None) => {
             let flaw = Flaw::new("bad-value", "which host is asked?".into(), "write \"GET https://host/path\"");
             log.error(source, text.request.span.clone(), flaw);
@@ -87,9 +85,7 @@ fn place(
         file: source.file.clone(),
         name: text.name.clone(),
         persona: text.persona.clone(),
-        method: method.clone(),
-        host: host.to_owned(),
-        target: target.to_owned(),
+        request,
         repeat: text.repeat,
         expect: text.expect,
         rule,
@@ -98,21 +94,22 @@ fn place(
     Some(Placed { test, source: source.clone(), span: text.span.clone() })
 }
 
-fn find_rule(rule: &At<String>, file: &str, source: &Source, ids: &[RuleId], log: &mut Log) -> Option<RuleId> {
-    let full = if rule.value.contains('/') { rule.value.clone() } else { format!("{file}/{}", rule.value) };
-    let found = ids.iter().find(|id| id.as_str() == full).cloned();
-    if found.is_none() {
-        let message = format!("there is no rule `{full}`");
-        let known = ids.iter().map(RuleId::as_str);
-        log.error(source, rule.span.clone(), unknown("unknown-rule", message, &full, known));
+fn find_rule(rule: &At<String>, file: &str, source: &Source, ids: &BTreeSet<RuleId>, log: &mut Log) -> Option<RuleId> {
+    let (file, id) = rule.value.split_once('/').unwrap_or((file, &rule.value));
+    let wanted = RuleId::new(file, id);
+    if ids.contains(&wanted) {
+        return Some(wanted);
     }
-    found
+    let message = format!("there is no rule `{wanted}`");
+    let known = ids.iter().map(RuleId::as_str).filter(|known| known.starts_with(&format!("{file}/")));
+    log.error(source, rule.span.clone(), unknown("unknown-rule", message, wanted.as_str(), known));
+    None
 }
 
 /// Runs all tests; complains about those that fail, and about rules without tests.
 pub(crate) fn run_all(bundle: &Bundle, texts: &Texts, tests: &[Placed], read: ReadRequest, log: &mut Log) {
-    let mut covered: Vec<RuleId> = Vec::new();
-    let mut refused: Vec<RuleId> = Vec::new();
+    let mut covered: BTreeSet<RuleId> = BTreeSet::new();
+    let mut refused: BTreeSet<RuleId> = BTreeSet::new();
     for placed in tests {
         let outcome = run(bundle, &placed.test, read);
         if let Some(failure) = outcome.failure {
@@ -129,11 +126,15 @@ pub(crate) fn run_all(bundle: &Bundle, texts: &Texts, tests: &[Placed], read: Re
 }
 
 /// Notes which allow rules a passed test shows to hold, and which ones it shows to refuse a change.
-fn note(bundle: &Bundle, test: &Test, read: ReadRequest, covered: &mut Vec<RuleId>, refused: &mut Vec<RuleId>) {
-    let strict = HttpOptions::default();
-    let http = bundle.http_for(&test.host).unwrap_or(&strict);
-    let text = RequestText { method: &test.method, host: &test.host, target: &test.target, http };
-    let (Ok(request), Ok(played)) = (read(&text), test.persona.play(bundle)) else { return };
+fn note(
+    bundle: &Bundle,
+    test: &Test,
+    read: ReadRequest,
+    covered: &mut BTreeSet<RuleId>,
+    refused: &mut BTreeSet<RuleId>,
+) {
+    let Ok(played) = test.persona.play(bundle) else { return };
+    let Ok(request) = played.ask(bundle, &test.request, read) else { return };
     let Some(api) = bundle.api_for(request.host(), request.path()) else { return };
     let Some(relative) = api.relative(request.path()) else { return };
     let facts = played.facts(&request);
@@ -141,9 +142,9 @@ fn note(bundle: &Bundle, test: &Test, read: ReadRequest, covered: &mut Vec<RuleI
     let spoken = |rule: &&Rule| rule.routes(request.method(), &[relative]);
     for rule in api.allows.iter().filter(spoken) {
         match test.expect {
-            Expectation::Allow if rule.who.holds(&seen) == Truth::True => covered.push(rule.id.clone()),
+            Expectation::Allow if rule.who.holds(&seen) == Truth::True => drop(covered.insert(rule.id.clone())),
             Expectation::Deny | Expectation::Login if !matches!(request.method(), "GET" | "HEAD") => {
-                refused.push(rule.id.clone());
+                refused.insert(rule.id.clone());
             }
             Expectation::Allow
             | Expectation::Deny
@@ -154,7 +155,14 @@ fn note(bundle: &Bundle, test: &Test, read: ReadRequest, covered: &mut Vec<RuleI
     }
 }
 
-fn check_coverage(texts: &Texts, text: &ApiText, api: &Api, covered: &[RuleId], refused: &[RuleId], log: &mut Log) {
+fn check_coverage(
+    texts: &Texts,
+    text: &ApiText,
+    api: &Api,
+    covered: &BTreeSet<RuleId>,
+    refused: &BTreeSet<RuleId>,
+    log: &mut Log,
+) {
     for rule in &api.allows {
         if !covered.contains(&rule.id) {
             let message = format!("no test shows that `{}` allows something", rule.id);

@@ -1,7 +1,9 @@
 //! Where upstreams may be: not with us, and not where machines keep their secrets.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
+use crate::off_limits;
 use crate::policy::Environment;
 use crate::policy::api::UpstreamUrl;
 use crate::policy::syntax::api::ApiText;
@@ -10,12 +12,6 @@ use crate::policy::syntax::table::unknown;
 use crate::policy::syntax::value::Flaw;
 
 use super::names::unknown_authority;
-
-/// Where Amazon's metadata service answers over IPv6.
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254);
-
-/// The names under which clouds serve metadata.
-const METADATA_NAMES: [&str; 3] = ["metadata", "metadata.google.internal", "instance-data"];
 
 /// Complains about names that the configuration does not have, and about places that no request may reach.
 pub(crate) fn check(text: &ApiText, environment: &Environment, log: &mut Log) {
@@ -31,29 +27,30 @@ pub(crate) fn check(text: &ApiText, environment: &Environment, log: &mut Log) {
     }
     let (host, port) = match &upstream.url.value {
         UpstreamUrl::Http { host, port } | UpstreamUrl::Https { host, port } => (host, *port),
-        UpstreamUrl::Unix { .. } => return,
+        UpstreamUrl::Unix { path } => {
+            let real = |path: &Path| (environment.real_path)(path);
+            if environment.own_socket.as_deref().is_some_and(|own| real(own) == real(Path::new(path))) {
+                log.error(&text.source, upstream.url.span.clone(), leads_to_us(&upstream.url.value, "admin socket"));
+            }
+            return;
+        }
     };
-    if is_metadata(host) {
-        let message = format!("`{host}` is where machines keep their metadata");
-        let flaw = Flaw::new("upstream-metadata", message, "an upstream is a gateway or a backend");
+    if let Some(own) = environment.own_listeners.iter().find(|own| meets(host, port, own)) {
+        let flaw = leads_to_us(&upstream.url.value, &format!("listener {own}"));
         log.error(&text.source, upstream.url.span.clone(), flaw);
-    } else if let Some(own) = environment.own_listeners.iter().find(|own| meets(host, port, own)) {
-        let message = format!("`{}` is our own listener {own}", upstream.url.value);
-        let flaw = Flaw::new("upstream-loop", message, "an upstream is another server");
+    } else if let Some(what) = off_limits::at_host(host) {
+        let hint = "an upstream is a gateway or a backend";
+        let flaw = Flaw::new("upstream-off-limits", format!("`{host}` is {what}"), hint);
         log.error(&text.source, upstream.url.span.clone(), flaw);
     }
+}
+
+fn leads_to_us(url: &UpstreamUrl, what: &str) -> Flaw {
+    Flaw::new("upstream-loop", format!("`{url}` is our own {what}"), "an upstream is another server")
 }
 
 fn address(host: &str) -> Option<IpAddr> {
     host.parse::<IpAddr>().ok().map(|address| address.to_canonical())
-}
-
-fn is_metadata(host: &str) -> bool {
-    match address(host) {
-        Some(IpAddr::V4(address)) => address.is_link_local(),
-        Some(IpAddr::V6(address)) => address == METADATA_V6 || address.is_unicast_link_local(),
-        None => METADATA_NAMES.contains(&host),
-    }
 }
 
 /// Whether a connection to the upstream could end in our own listener. Which other addresses are ours is not known

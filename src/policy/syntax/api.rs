@@ -1,6 +1,6 @@
 //! An API file as written.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use crate::policy::Source;
@@ -224,7 +224,7 @@ fn read_http(parent: &Table<'_>, reader: &mut Reader<'_>) -> Option<At<HttpOptio
 
 fn read_assert(parent: &Table<'_>, reader: &mut Reader<'_>) -> Vec<(String, At<Attribute>)> {
     let Some(table) = parent.table("assert", &ASSERT, reader) else { return Vec::new() };
-    let mut headers: Vec<(String, At<Attribute>)> = Vec::new();
+    let mut headers: BTreeMap<String, At<Attribute>> = BTreeMap::new();
     for entry in table.entries("headers", reader) {
         let name = match header(entry.name.value) {
             Ok(name) => name,
@@ -233,7 +233,7 @@ fn read_assert(parent: &Table<'_>, reader: &mut Reader<'_>) -> Vec<(String, At<A
                 continue;
             }
         };
-        if headers.iter().any(|(known, _)| *known == name) {
+        if headers.contains_key(&name) {
             let message = format!("the header `{name}` is asserted twice");
             reader.complain(entry.name.span, "duplicate-item", message, "header names have no case");
             continue;
@@ -244,12 +244,11 @@ fn read_assert(parent: &Table<'_>, reader: &mut Reader<'_>) -> Vec<(String, At<A
             continue;
         };
         match attribute(text) {
-            Ok(value) => headers.push((name, At { value, span: entry.value.span() })),
+            Ok(value) => drop(headers.insert(name, At { value, span: entry.value.span() })),
             Err(flaw) => reader.error(entry.value.span(), flaw),
         }
     }
-    headers.sort_by(|one, two| one.0.cmp(&two.0));
-    headers
+    headers.into_iter().collect()
 }
 
 fn header(text: &str) -> Result<String, Flaw> {

@@ -1,5 +1,6 @@
 //! `_identity.toml`: issuers and named subjects.
 
+use std::collections::btree_map::Entry as BTreeEntry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use crate::identity::{Binding, IssuerName, Method};
+use crate::identity::{Binding, IssuerName, MAX_NAME, Method, fold, is_address};
 use crate::policy::Source;
 use crate::policy::issuer::{Alg, Allowed, ClaimType, GroupsAbsent, Issuer, PersonClaim};
 
@@ -46,8 +47,8 @@ const PERSON: Schema = Schema { what: "`person`", keys: &["claim"], later: &[], 
 
 pub(crate) const SELECTOR: Schema = Schema {
     what: "a subject",
-    keys: &["groups", "users", "emails", "clients", "claims", "issuers", "tunnel"],
-    later: &["spiffe", "cert", "network", "networks", "device", "require", "time"],
+    keys: &["groups", "users", "emails", "claims", "issuers", "tunnel"],
+    later: &["clients", "spiffe", "cert", "network", "networks", "device", "require", "time"],
     elsewhere: &[("methods", "a rule"), ("paths", "a rule")],
 };
 
@@ -65,7 +66,7 @@ const MAX_CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// Bounds of `jwks_max_age`: long enough to be no flood, short enough that a withdrawn key dies.
 const JWKS_MAX_AGE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(7 * 86_400));
 
-/// Longest group, address, client or claim value.
+/// Longest group, address or claim value.
 const MAX_VALUE: usize = 256;
 
 /// `_identity.toml` as written.
@@ -101,12 +102,11 @@ pub(crate) struct SubjectText {
 pub(crate) struct SelectorText {
     /// Whose tokens count; empty: those of every issuer.
     pub(crate) issuers: Vec<At<String>>,
-    /// The place of what any issuer could state: addresses, clients or claims without `issuers`.
+    /// The place of what any issuer could state: addresses or claims without `issuers`.
     pub(crate) open: Option<Range<usize>>,
     pub(crate) groups: Vec<String>,
     pub(crate) users: Vec<String>,
     pub(crate) emails: Vec<String>,
-    pub(crate) clients: Vec<String>,
     pub(crate) claims: Vec<(At<String>, ClaimValues)>,
     pub(crate) bindings: Vec<Binding>,
     pub(crate) methods: Vec<Method>,
@@ -163,7 +163,10 @@ fn read_issuer(entry: Entry<'_>, reader: &mut Reader<'_>) -> IssuerText {
     let url = table.parsed("url", reader, issuer_url);
     let audiences = table.list("audiences", reader, false, plain);
     let algs = table.list("algs", reader, false, alg);
-    let clock_skew = table.parsed("clock_skew", reader, value::duration);
+    let clock_skew = table.parsed("clock_skew", reader, |text| match text {
+        "0s" => Ok(Duration::ZERO),
+        text => value::duration(text),
+    });
     if let Some(skew) = clock_skew.as_ref().filter(|skew| skew.value > MAX_CLOCK_SKEW) {
         reader.complain(skew.span.clone(), "out-of-range", "`clock_skew` is at most 60s", "mend the clocks");
     }
@@ -310,27 +313,30 @@ pub(crate) fn flatten<'t>(
     entries: Vec<Entry<'t>>,
     reader: &mut Reader<'_>,
 ) -> Vec<(At<String>, &'t Spanned<DeValue<'t>>)> {
-    let mut leaves: Vec<(At<String>, &Spanned<DeValue<'_>>)> = Vec::new();
+    let mut leaves: BTreeMap<String, (Range<usize>, &Spanned<DeValue<'_>>)> = BTreeMap::new();
     let mut open: Vec<(At<String>, &Spanned<DeValue<'_>>)> =
         entries.into_iter().map(|entry| (entry.name.map(str::to_owned), entry.value)).collect();
     while let Some((path, value)) = open.pop() {
+        // Judged before what lies below it: a long name is not copied for each of its leaves.
+        if let Err(flaw) = claim_path(&path.value) {
+            reader.error(path.span, flaw);
+            continue;
+        }
         if let Some(table) = value.get_ref().as_table() {
             for (key, value) in table {
                 open.push((At { value: format!("{}.{}", path.value, key.get_ref()), span: key.span() }, value));
             }
             continue;
         }
-        match claim_path(&path.value) {
-            Err(flaw) => reader.error(path.span, flaw),
-            Ok(_) if leaves.iter().any(|(known, _)| known.value == path.value) => {
-                let message = format!("the claim `{}` stands twice", path.value);
+        match leaves.entry(path.value) {
+            BTreeEntry::Vacant(free) => drop(free.insert((path.span, value))),
+            BTreeEntry::Occupied(taken) => {
+                let message = format!("the claim `{}` stands twice", taken.key());
                 reader.complain(path.span, "duplicate-item", message, "remove one");
             }
-            Ok(_) => leaves.push((path, value)),
         }
     }
-    leaves.sort_by(|one, two| one.0.value.cmp(&two.0.value));
-    leaves
+    leaves.into_iter().map(|(path, (span, value))| (At { value: path, span }, value)).collect()
 }
 
 fn read_subject(entry: Entry<'_>, reader: &mut Reader<'_>) -> SubjectText {
@@ -347,16 +353,16 @@ fn read_subject(entry: Entry<'_>, reader: &mut Reader<'_>) -> SubjectText {
 impl SelectorText {
     /// Reads the lists of a subject; complains about one that asks for nothing, or for what nobody is.
     pub(crate) fn read(table: &Table<'_>, reader: &mut Reader<'_>) -> Option<Self> {
-        let stated = ["emails", "clients", "claims"];
+        let stated = ["emails", "claims"];
         if table.has("issuers") && !table.has("groups") && !stated.iter().any(|key| table.has(key)) {
             let message = "`issuers` says whose tokens count, and the subject asks for nothing of a token";
             reader.complain(table.place("issuers"), "contradiction", message, "remove it, or ask for what they state");
             return None;
         }
-        let keys = ["groups", "users", "emails", "clients", "claims", "tunnel"];
+        let keys = ["groups", "users", "emails", "claims", "tunnel"];
         if !keys.iter().any(|key| table.has(key)) {
             if table.is_empty() {
-                let hint = "write at least one of groups, users, emails, clients, claims and tunnel";
+                let hint = "write at least one of groups, users, emails, claims and tunnel";
                 reader.complain(table.span.clone(), "missing-key", "the subject asks for nothing", hint);
             }
             return None;
@@ -368,7 +374,6 @@ impl SelectorText {
         let groups = optional(table, "groups", reader, plain);
         let users = optional(table, "users", reader, user);
         let emails = optional(table, "emails", reader, email);
-        let clients = optional(table, "clients", reader, plain);
         let claims = read_claim_values(table, reader);
         let (bindings, methods) = match table.has("tunnel").then(|| table.table("tunnel", &TUNNEL, reader)) {
             None => (Some(Vec::new()), Some(Vec::new())),
@@ -388,19 +393,12 @@ impl SelectorText {
                 )
             }
         };
-        if table.has("clients") && ["groups", "users", "emails"].iter().any(|key| table.has(key)) {
-            let hint = "make two subjects; a rule's `who` may name both";
-            let message = "no identity is a client and a person at once";
-            reader.complain(table.place("clients"), "contradiction", message, hint);
-            return None;
-        }
         Some(Self {
             issuers: issuers?,
             open,
             groups: groups?,
             users: users?,
             emails: emails?,
-            clients: clients?,
             claims: claims?,
             bindings: bindings?,
             methods: methods?,
@@ -420,22 +418,24 @@ fn optional<T>(
 
 /// A local name, as folding leaves it.
 pub(crate) fn user(text: &str) -> Result<String, Flaw> {
-    if !text.is_ascii() || text.contains('\\') || text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        let bare = text.rsplit('\\').next().unwrap_or(text);
-        let hint = format!("names are compared after folding: write `{}`", bare.to_ascii_lowercase());
-        return Err(Flaw::new("bad-value", format!("`{text}` is not a folded name"), &hint));
+    let folded = fold(text.as_bytes());
+    if folded.as_deref() == Some(text) {
+        return Ok(text.to_owned());
     }
-    plain(text)
+    let hint = match folded {
+        Some(folded) => format!("names are compared after folding: write `{folded}`"),
+        None => format!("a name has 1 to {MAX_NAME} visible ASCII characters"),
+    };
+    Err(Flaw::new("bad-value", format!("`{}` is not a folded name", text.escape_debug()), &hint))
 }
 
-/// An address with one `@`, compared without regard to the case of ASCII letters.
+/// An address that tokens may state, with its domain in lower case; compared without regard to the case of ASCII letters.
 pub(crate) fn email(text: &str) -> Result<String, Flaw> {
-    let well_formed = text.split_once('@').is_some_and(|(local, domain)| {
-        !local.is_empty() && domain.contains('.') && domain.split('.').all(value::is_label)
-    });
-    if !well_formed || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let hint = "write one `@` and a domain in lower case";
-        return Err(Flaw::new("bad-value", format!("`{text}` is not an e-mail address"), hint));
+    let domain = text.split('@').next_back().unwrap_or_default();
+    if !is_address(text) || domain.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        let hint =
+            "write one `@` and a domain in lower-case ASCII: tokens with other addresses are taken to state none";
+        return Err(Flaw::new("bad-value", format!("`{}` is not an e-mail address", text.escape_debug()), hint));
     }
     plain(text)
 }

@@ -40,8 +40,13 @@ impl Log {
             text: source.text.clone(),
             span,
             message: flaw.message,
-            hint: flaw.hint,
+            hint: Some(flaw.hint),
         });
+    }
+
+    /// Whether another complaint would not be kept: whoever searches for the nearest name need not begin.
+    pub(crate) fn is_full(&self) -> bool {
+        self.errors >= MAX_COMPLAINTS
     }
 
     /// Whether nothing so far keeps the bundle from being used.

@@ -13,6 +13,9 @@ pub(crate) mod test;
 pub(crate) mod upstream;
 pub(crate) mod value;
 
+use std::ops::Range;
+
+use toml::Spanned;
 use toml::de::DeTable;
 
 use super::Source;
@@ -32,6 +35,9 @@ const MAX_FILES: usize = 500;
 /// Most rules, limits and tests of each kind in a file.
 const MAX_RULES: usize = 1000;
 
+/// Most paths of all rules and limits in a file: each path of a deny rule is compared with each of an allow rule.
+const MAX_PATHS: usize = 5000;
+
 /// Most complaints about the syntax of one file; what follows the first few is usually their consequence.
 const MAX_SYNTAX_COMPLAINTS: usize = 5;
 
@@ -49,7 +55,7 @@ pub(crate) fn read(sources: &[Source], log: &mut Log) -> Texts {
     let mut texts = Texts { org: OrgText::absent(), identity: None, apis: Vec::new() };
     if let Some(source) = sources.get(MAX_FILES) {
         let message = format!("a bundle has at most {MAX_FILES} files, this one has {}", sources.len());
-        log.error(source, 0..0, Flaw { code: "too-many-files", message, hint: None });
+        log.error(source, 0..0, Flaw::new("too-many-files", message, "describe small APIs of one host in one file"));
         return texts;
     }
     let mut stems: Vec<&str> = Vec::with_capacity(sources.len());
@@ -93,8 +99,11 @@ fn parse<'s>(source: &'s Source, reader: &mut Reader<'_>) -> Option<DeTable<'s>>
     let (root, flaws) = DeTable::parse_recoverable(&source.text);
     for flaw in flaws.iter().take(MAX_SYNTAX_COMPLAINTS) {
         let span = flaw.span().unwrap_or_default();
-        let code = if flaw.message().starts_with("duplicate key") { "duplicate-key" } else { "syntax" };
-        reader.error(span, Flaw { code, message: flaw.message().to_owned(), hint: None });
+        let (code, hint) = match flaw.message().starts_with("duplicate key") {
+            true => ("duplicate-key", "remove one of the two"),
+            false => ("syntax", "the file is TOML: `key = value`, strings in quotes, each table under its `[name]`"),
+        };
+        reader.complain(span, code, flaw.message(), hint);
     }
     if !flaws.is_empty() {
         return None;
@@ -109,7 +118,24 @@ fn parse<'s>(source: &'s Source, reader: &mut Reader<'_>) -> Option<DeTable<'s>>
             return None;
         }
     }
+    let many = paths(&root).count();
+    if let Some(last) = paths(&root).nth(MAX_PATHS) {
+        let message = format!("the rules and limits of a file have at most {MAX_PATHS} paths, these have {many}");
+        reader.complain(last, "too-many-paths", message, "use `*`, `{name}` and `**`, or make several APIs of it");
+        return None;
+    }
     Some(root)
+}
+
+/// The places of all paths of a file.
+fn paths(root: &DeTable<'_>) -> impl Iterator<Item = Range<usize>> {
+    let items = ["allow", "deny", "limit"].into_iter().filter_map(|key| root.get(key)?.get_ref().as_array()).flatten();
+    let tables = items.filter_map(|item| item.get_ref().as_table());
+    let lists = tables.filter_map(|table| {
+        let matched = table.get("match").and_then(|matched| matched.get_ref().as_table());
+        matched.unwrap_or(table).get("paths")?.get_ref().as_array()
+    });
+    lists.flatten().map(Spanned::span)
 }
 
 /// The version of the language, which is 1.

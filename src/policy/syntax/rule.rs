@@ -1,5 +1,7 @@
 //! `[[allow]]`, `[[deny]]` and `[[limit]]` as written.
 
+use std::time::Duration;
+
 use crate::policy::limit::KeyPart;
 use crate::policy::pattern::Pattern;
 
@@ -34,6 +36,9 @@ const MATCH: Schema = Schema {
     ],
     elsewhere: &[],
 };
+
+/// The longest time in which a bucket fills: what is counted for longer than a year does not live in memory.
+const MAX_FILL: Duration = Duration::from_secs(400 * 86_400);
 
 /// Longest text that is shown to a person.
 const MAX_WHY: usize = 512;
@@ -146,6 +151,14 @@ fn read_limit(table: &Table<'_>, inline: bool, reader: &mut Reader<'_>) -> Optio
         ),
     };
     let rate = rate?.value;
+    let most = MAX_FILL.as_nanos() / rate.interval().as_nanos().max(1);
+    if let Some(Some(burst)) = &burst
+        && u128::from(burst.value) > most
+    {
+        let message = format!("at this rate `burst` is at most {most}");
+        reader.complain(burst.span.clone(), "out-of-range", message, "a bucket fills within 400 days");
+        return None;
+    }
     Some(LimitText {
         id: id?,
         methods: methods?,

@@ -53,7 +53,7 @@ pub(crate) struct Table<'t> {
 
 /// The complaint about a key that the language has and this version has not.
 pub(crate) fn not_supported(what: &str) -> Flaw {
-    Flaw { code: "not-supported", message: format!("`{what}` is not supported by this version"), hint: None }
+    Flaw::new("not-supported", format!("`{what}` is not supported by this version"), "leave it out")
 }
 
 /// The complaint about a word that is none of the known ones.
@@ -64,19 +64,23 @@ pub(crate) fn unknown<'k>(
     known: impl IntoIterator<Item = &'k str> + Clone,
 ) -> Flaw {
     let hint = match nearest(word, known.clone()) {
-        Some(near) => Some(format!("did you mean `{near}`?")),
+        Some(near) => format!("did you mean `{near}`?"),
         None => {
             let mut all: Vec<&str> = known.into_iter().take(20).collect();
             all.sort_unstable();
-            (!all.is_empty()).then(|| format!("known here: {}", all.join(", ")))
+            if all.is_empty() {
+                "nothing is known here yet".to_owned()
+            } else {
+                format!("known here: {}", all.join(", "))
+            }
         }
     };
     Flaw { code, message, hint }
 }
 
-fn wrong_type(key: &str, wanted: &str, got: &DeValue<'_>) -> Flaw {
+fn wrong_type(key: &str, wanted: &str, example: &str, got: &DeValue<'_>) -> Flaw {
     let message = format!("`{key}` must be {wanted}, not {}", with_article(got.type_str()));
-    Flaw { code: "wrong-type", message, hint: None }
+    Flaw::new("wrong-type", message, &format!("write it as {example}"))
 }
 
 fn with_article(kind: &str) -> String {
@@ -129,7 +133,7 @@ impl<'t> Table<'t> {
 
     fn missing(&self, key: &str, reader: &mut Reader<'_>) {
         let message = format!("{} needs `{key}`", self.schema.what);
-        reader.error(self.span.clone(), Flaw { code: "missing-key", message, hint: None });
+        reader.complain(self.span.clone(), "missing-key", message, "add it: it has no default");
     }
 
     /// Whether nothing at all is written.
@@ -150,7 +154,7 @@ impl<'t> Table<'t> {
         match value.get_ref().as_str() {
             Some(text) => Some(At { value: text, span: value.span() }),
             None => {
-                reader.error(value.span(), wrong_type(key, "a string", value.get_ref()));
+                reader.error(value.span(), wrong_type(key, "a string", "\"…\"", value.get_ref()));
                 None
             }
         }
@@ -189,7 +193,10 @@ impl<'t> Table<'t> {
         match value.get_ref().as_bool() {
             Some(flag) => Some(At { value: flag, span: value.span() }),
             None => {
-                reader.error(value.span(), wrong_type(key, "true or false", value.get_ref()));
+                reader.error(
+                    value.span(),
+                    wrong_type(key, "true or false", "`true` or `false`, without quotes", value.get_ref()),
+                );
                 None
             }
         }
@@ -204,14 +211,14 @@ impl<'t> Table<'t> {
     ) -> Option<At<u64>> {
         let value = self.value(key)?;
         let Some(integer) = value.get_ref().as_integer() else {
-            reader.error(value.span(), wrong_type(key, "an integer", value.get_ref()));
+            reader.error(value.span(), wrong_type(key, "an integer", "digits, without quotes", value.get_ref()));
             return None;
         };
         match u64::from_str_radix(integer.as_str(), integer.radix()) {
             Ok(number) if bounds.contains(&number) => Some(At { value: number, span: value.span() }),
             Ok(_) | Err(_) => {
                 let message = format!("`{key}` must be between {} and {}", bounds.start(), bounds.end());
-                reader.error(value.span(), Flaw { code: "out-of-range", message, hint: None });
+                reader.complain(value.span(), "out-of-range", message, "write a number within these bounds");
                 None
             }
         }
@@ -239,7 +246,7 @@ impl<'t> Table<'t> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let Some(items) = value.get_ref().as_array() else {
             let wanted = format!("written as [[{key}]]");
-            reader.error(value.span(), wrong_type(key, &wanted, value.get_ref()));
+            reader.error(value.span(), wrong_type(key, &wanted, "a table of its own for each", value.get_ref()));
             return Vec::new();
         };
         items.iter().filter_map(|item| open_value(key, item, schema, reader)).collect()
@@ -249,7 +256,7 @@ impl<'t> Table<'t> {
     pub(crate) fn entries(&self, key: &'static str, reader: &mut Reader<'_>) -> Vec<Entry<'t>> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let Some(table) = value.get_ref().as_table() else {
-            reader.error(value.span(), wrong_type(key, "a table", value.get_ref()));
+            reader.error(value.span(), wrong_type(key, "a table", "`{ … }` or under its `[name]`", value.get_ref()));
             return Vec::new();
         };
         table
@@ -280,7 +287,7 @@ pub(crate) fn open_value<'t>(
     match value.get_ref().as_table() {
         Some(entries) => Some(Table::open(entries, value.span(), schema, reader)),
         None => {
-            reader.error(value.span(), wrong_type(key, "a table", value.get_ref()));
+            reader.error(value.span(), wrong_type(key, "a table", "`{ … }` or under its `[name]`", value.get_ref()));
             None
         }
     }
@@ -307,16 +314,20 @@ pub(crate) fn read_list<T>(
         (Some(items), _) => items.iter().collect::<Vec<_>>(),
         (None, true) => vec![value],
         (None, false) => {
-            reader.error(value.span(), wrong_type(key, wanted, value.get_ref()));
+            reader.error(value.span(), wrong_type(key, wanted, "[\"…\", \"…\"]", value.get_ref()));
             return None;
         }
     };
     if items.is_empty() || items.len() > MAX_ITEMS {
-        let (code, message) = match items.len() {
-            0 => ("empty-list", format!("`{key}` is empty")),
-            many => ("out-of-range", format!("`{key}` has {many} items, at most {MAX_ITEMS} are possible")),
+        let (code, message, hint) = match items.len() {
+            0 => ("empty-list", format!("`{key}` is empty"), "write one item or more, or remove the key"),
+            many => (
+                "out-of-range",
+                format!("`{key}` has {many} items, at most {MAX_ITEMS} are possible"),
+                "shorten the list",
+            ),
         };
-        reader.error(value.span(), Flaw { code, message, hint: None });
+        reader.complain(value.span(), code, message, hint);
         return None;
     }
     let mut seen: Vec<&str> = Vec::with_capacity(items.len());
@@ -324,7 +335,7 @@ pub(crate) fn read_list<T>(
     let mut whole = true;
     for item in items {
         let Some(text) = item.get_ref().as_str() else {
-            reader.error(item.span(), wrong_type(key, wanted, item.get_ref()));
+            reader.error(item.span(), wrong_type(key, wanted, "[\"…\", \"…\"]", item.get_ref()));
             whole = false;
             continue;
         };

@@ -25,8 +25,8 @@ const TEST: Schema = Schema {
 
 const AS: Schema = Schema {
     what: "`as`",
-    keys: &["user", "groups", "client", "binding", "method", "token"],
-    later: &["acr", "amr", "auth_age", "cert", "token_bound", "network", "device", "at"],
+    keys: &["user", "groups", "binding", "method", "token"],
+    later: &["client", "acr", "amr", "auth_age", "cert", "token_bound", "network", "device", "at"],
     elsewhere: &[("email", "`token`"), ("claims", "`token`"), ("issuer", "`token`")],
 };
 
@@ -109,12 +109,6 @@ fn reason(text: &str) -> Result<Reason, Flaw> {
 
 fn read_persona(table: &Table<'_>, reader: &mut Reader<'_>) -> Option<Persona> {
     let user = table.has("user").then(|| table.parsed("user", reader, identity::user));
-    let client = table.has("client").then(|| table.parsed("client", reader, plain));
-    if table.has("user") && table.has("client") {
-        let hint = "the client of a person's token is written as `token = { client = \"…\" }`";
-        let message = "nobody is a person and a client at once";
-        reader.complain(table.place("client"), "contradiction", message, hint);
-    }
     let groups = table.has("groups").then(|| table.list("groups", reader, false, plain));
     let binding = table.has("binding").then(|| table.parsed("binding", reader, identity::binding));
     let method = table.has("method").then(|| table.parsed("method", reader, identity::method));
@@ -124,12 +118,11 @@ fn read_persona(table: &Table<'_>, reader: &mut Reader<'_>) -> Option<Persona> {
     });
     Some(Persona {
         user: settled(user)?.map(|user| user.value),
-        client: settled(client)?.map(|client| client.value),
         groups: settled(groups)?.map(identity::values).unwrap_or_default(),
         binding: settled(binding)?.map(|binding| binding.value),
         method: settled(method)?.map(|method| method.value),
         token: settled(token)?,
-        logged_in: ["user", "client", "groups", "binding", "method", "token"].iter().any(|key| table.has(key)),
+        logged_in: ["user", "groups", "binding", "method", "token"].iter().any(|key| table.has(key)),
     })
 }
 
@@ -149,7 +142,7 @@ fn read_token(table: &Table<'_>, reader: &mut Reader<'_>) -> Option<PersonaToken
     } else {
         table.has("groups").then(|| table.list("groups", reader, false, plain))
     };
-    let email = table.has("email").then(|| table.parsed("email", reader, plain));
+    let email = table.has("email").then(|| table.parsed("email", reader, identity::email));
     let client = table.has("client").then(|| table.parsed("client", reader, plain));
     let mut claims = BTreeMap::new();
     for (path, value) in flatten(table.entries("claims", reader), reader) {
@@ -169,6 +162,7 @@ fn read_token(table: &Table<'_>, reader: &mut Reader<'_>) -> Option<PersonaToken
         email: settled(email)?.map(|email| email.value),
         client: settled(client)?.map(|client| client.value),
         claims,
+        untyped: BTreeMap::new(),
     })
 }
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 pub(crate) struct Flaw {
     pub(crate) code: &'static str,
     pub(crate) message: String,
-    pub(crate) hint: Option<String>,
+    pub(crate) hint: String,
 }
 
 impl Flaw {
     pub(crate) fn new(code: &'static str, message: String, hint: &str) -> Self {
-        Self { code, message, hint: Some(hint.to_owned()) }
+        Self { code, message, hint: hint.to_owned() }
     }
 }
 
@@ -73,6 +73,14 @@ pub struct Rate {
     pub count: u64,
     /// In which time.
     pub per: Duration,
+}
+
+impl Rate {
+    /// The time in which one comes back.
+    pub fn interval(&self) -> Duration {
+        // More than 2³² in a unit is beyond what can be written.
+        self.per / u32::try_from(self.count).unwrap_or(u32::MAX)
+    }
 }
 
 /// An integer, `/`, and one of `s`, `m`, `h`, `d`.
@@ -296,7 +304,7 @@ mod tests {
             ("orders.example:443", "write the name alone, without port and scheme"),
         ];
         for (text, hint) in table {
-            assert_eq!(host(text).unwrap_err().hint.as_deref(), Some(hint), "{text}");
+            assert_eq!(host(text).unwrap_err().hint, hint, "{text}");
         }
         for text in ["", "*", "*.", "localhost", "a..b", "-a.example", "a_b.example", "a.example.1", "a.0x7f"] {
             assert_eq!(host(text).unwrap_err().code, "bad-host", "{text}");

@@ -107,7 +107,6 @@ fn personas() -> impl Strategy<Value = Persona> {
     (any::<bool>(), groups, any::<bool>(), token).prop_map(|(alice, groups, zero, token)| Persona {
         logged_in: true,
         user: Some(if alice { "alice" } else { "bob" }.to_owned()),
-        client: None,
         groups: groups.into_iter().map(str::to_owned).collect(),
         binding: Some(if zero { Binding::Zero } else { Binding::Keys }),
         method: None,
@@ -121,6 +120,7 @@ fn personas() -> impl Strategy<Value = Persona> {
                 .map(|text| ("department".to_owned(), Claim::Text(text.to_owned())))
                 .into_iter()
                 .collect(),
+            untyped: Default::default(),
         }),
     })
 }

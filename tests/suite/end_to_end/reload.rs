@@ -52,8 +52,20 @@ async fn a_bad_bundle_keeps_the_old_one_and_names_the_place() {
     assert!(record["file"].as_str().unwrap().ends_with("policies/orders.toml"), "{record}");
     assert_eq!((&record["line"], &record["column"]), (&line.into(), &1.into()), "{record}");
     assert!(record["message"].as_str().unwrap().contains("`path`"), "{record}");
+    assert_eq!(record["hint"], "did you mean `paths`?", "{record}");
     assert_eq!(world.get(&alice, "/v1/items").await.status, 200);
     assert_eq!(world.admin("/readyz").await.status, 200);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_recorded_of_a_bad_bundle_is_an_error_and_not_advice() {
+    let world = World::start().await;
+    let advice = "[[deny]]\nid = \"idle\"\nwho = \"admins\"\nmethods = [\"PUT\"]\npaths = [\"/unused\"]\n";
+    let failing = "[[test]]\nname = \"fails\"\nreq = \"GET /v1/items\"\nexpect = \"allow\"\n";
+    let wrong = format!("{ORDERS_POLICY}\n{advice}{failing}");
+    let record = world.reload_after(|| world.write_policy("orders.toml", &wrong)).await;
+    assert_eq!((&record["event"], &record["code"]), (&"policy-load-failed".into(), &"test-failed".into()), "{record}");
     world.stop().await;
 }
 

@@ -72,6 +72,7 @@ pub(super) struct Setup {
     on_failure: OnFailure,
     prelimit: u32,
     buckets: usize,
+    own_socket: Option<PathBuf>,
 }
 
 impl Setup {
@@ -93,6 +94,7 @@ impl Setup {
             on_failure: OnFailure::Refuse,
             prelimit: 100_000,
             buckets: 1 << 12,
+            own_socket: None,
         }
     }
 
@@ -156,6 +158,12 @@ impl Setup {
         self
     }
 
+    /// Our own admin socket.
+    pub(super) fn own_socket(mut self, path: &Path) -> Self {
+        self.own_socket = Some(path.to_path_buf());
+        self
+    }
+
     pub(super) async fn start(self) -> Bench {
         let folder = tempfile::tempdir().expect("a folder");
         let users = UserFile::new(folder.path().join("users.toml"), folder.path().join("users.key"));
@@ -177,6 +185,7 @@ impl Setup {
                 system: Arc::new(RootCertStore::empty()),
                 certificates: self.certificates,
                 own_listeners: Vec::new(),
+                own_socket: self.own_socket,
             },
             certificate: outer_certificate(&authority),
             authority,

@@ -95,12 +95,14 @@ async fn a_hidden_api_is_none() {
 async fn hidden_routes_look_like_missing_ones() {
     let admin = "[[allow]]\nid = \"change\"\nwho = \"admin\"\nmethods = [\"DELETE\"]\npaths = [\"/v1/orders/**\"]\n";
     let bench = Setup::of(&api("orders", "hide_routes = true", "", &format!("{RULES}{admin}"))).start().await;
-    for bytes in [get("/v1/nothing"), request("DELETE", "/v1/orders/1", "")] {
+    for (bytes, reason) in
+        [(get("/v1/nothing"), "no-rule"), (request("DELETE", "/v1/orders/1", ""), "no-rule-for-subject")]
+    {
         let answer = bench.door().send(bytes).await;
-        assert_eq!(answer.status, 404, "{answer:?}");
+        assert_eq!((answer.status, answer.reason()), (404, "no-such-api".into()), "{answer:?}");
         assert!(answer.problem()["rule"].is_null() && answer.problem()["owner"].is_null(), "{answer:?}");
         let record = bench.decision(&answer.decision());
-        assert_eq!(record["outcome"], "deny");
+        assert_eq!((&record["outcome"], &record["reason"]), (&"deny".into(), &reason.into()), "the log learns all");
     }
 }
 

@@ -1,5 +1,6 @@
 //! The API behind us: how it is reached, how it fails, and what the client is told then.
 
+use std::os::unix::fs::symlink;
 use std::sync::Arc;
 
 use rcgen::{CertifiedIssuer, ExtendedKeyUsagePurpose, KeyPair};
@@ -229,6 +230,19 @@ async fn a_socket_of_this_machine_is_an_upstream() {
         assert_eq!((seen.target(), seen.header("host")), ("/v1/orders/7", Some(super::bench::ORDERS)));
     }
     assert_eq!(bench.backend.connections(), 1);
+}
+
+#[tokio::test]
+async fn no_link_leads_to_our_own_admin_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let (own, link) = (folder.path().join("admin.sock"), folder.path().join("api.sock"));
+    let admin = Backend::unix(&own);
+    symlink(&own, &link).unwrap();
+    let orders = api("orders", "", "", RULES).replace("BACKEND", &format!("unix:{}", link.display()));
+    let bench = Setup::of(&orders).backend(admin).own_socket(&own).start().await;
+    let answer = bench.door().get("/v1/orders/7").await;
+    bench.check_reply(&answer, 502, "upstream-unavailable");
+    assert!(bench.backend.requests().is_empty());
 }
 
 /// An API that speaks TLS and wants a certificate of `clients`.

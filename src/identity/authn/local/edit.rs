@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::seal::{self, Key};
 use super::{Account, Entry, Users, read};
 use crate::complaint::Complaint;
-use crate::identity::authn::fold;
+use crate::identity::fold;
 use crate::identity::{Group, Subject};
 
 /// The longest file that is read: room for more than 50 000 users.

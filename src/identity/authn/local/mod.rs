@@ -14,8 +14,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::fold;
-use crate::identity::{Group, IssuerName, Subject};
+use crate::identity::{Group, IssuerName, Subject, fold};
 
 pub use edit::{EditError, UserFile};
 pub(super) use seal::Key;

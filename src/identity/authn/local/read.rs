@@ -10,8 +10,8 @@ use toml::de::{DeTable, DeValue};
 use super::seal::Key;
 use super::{Account, Entry, Link};
 use crate::complaint::{Complaint, Severity};
-use crate::identity::authn::{MAX_NAME, claims, fold};
-use crate::identity::{Group, IssuerName, Subject};
+use crate::identity::authn::claims;
+use crate::identity::{Group, IssuerName, MAX_NAME, Subject, fold};
 
 const USER_KEYS: [&str; 5] = ["name", "groups", "disabled", "links", "nt_hash"];
 const LINK_KEYS: [&str; 2] = ["issuer", "sub"];

@@ -1,9 +1,11 @@
 //! Policy files: text in, a bundle or complaints out.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 
 use ipnet::Ipv4Net;
 use wicketgate::complaint::{Complaint, Severity};
+use wicketgate::identity::authn::fetch::is_https;
 use wicketgate::identity::{Binding, Group, Kind, Method, SessionId};
 use wicketgate::policy::{
     Bundle, Compiled, Environment, Facts, Judgement, Source, compile, explain, judge, run, visible,
@@ -60,6 +62,9 @@ fn environment() -> Environment {
         authorities: ["internal-ca"].into_iter().collect(),
         client_certificates: ["proxy-identity"].into_iter().collect(),
         own_listeners: vec![SocketAddr::from(([127, 0, 0, 1], 443))],
+        own_socket: Some("/run/admin.sock".into()),
+        real_path: Path::to_path_buf,
+        can_fetch: is_https,
         read: read_request,
     }
 }
@@ -70,10 +75,10 @@ fn summary(compiled: &Compiled) -> (&str, String, usize) {
 
 fn check_complaints(complaints: &[Complaint]) {
     for complaint in complaints {
-        let Complaint { span, text, code, message, .. } = complaint;
+        let Complaint { span, text, code, message, hint, .. } = complaint;
         assert!(text.get(span.clone()).is_some(), "{code}: {span:?} is no place in the text");
         let (line, column) = complaint.place();
-        assert!(line >= 1 && column >= 1 && !code.is_empty() && !message.is_empty());
+        assert!(line >= 1 && column >= 1 && !code.is_empty() && !message.is_empty() && hint.is_some());
     }
 }
 
