@@ -1,4 +1,5 @@
-//! An allowed request until both of its bodies are gone. When it is over, its `end` record is written, however it ended.
+//! An allowed request until both of its bodies are gone, and the connection has written all of the response. When it is
+//! over, its `end` record is written, however it ended.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,7 +14,7 @@ use crate::clock;
 use crate::identity::SessionId;
 use crate::upstream::Sent;
 
-/// Held by the request's body and by the response's; the later one ends it.
+/// Held by the request's body, by the response's, and by each of its pieces; the last one ends it.
 pub(super) struct Exchange {
     audit: Arc<Audit>,
     decision: DecisionId,
@@ -70,6 +71,11 @@ impl Exchange {
     /// Nothing of the response is missing.
     pub(super) fn complete(&self) {
         self.complete.store(true, Ordering::Relaxed);
+    }
+
+    /// A piece of the response was not written.
+    pub(super) fn incomplete(&self) {
+        self.complete.store(false, Ordering::Relaxed);
     }
 }
 

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -34,6 +34,13 @@ pub(super) enum Body {
 pub(super) struct Relayed {
     body: Download,
     exchange: Arc<Exchange>,
+}
+
+/// A piece of a body until its connection has written it. HTTP/2 queues what its client does not take, after the body
+/// itself is gone: the exchange lives as long as its last piece.
+pub(super) struct Piece {
+    bytes: Bytes,
+    exchange: Option<Arc<Exchange>>,
 }
 
 impl Connection {
@@ -129,12 +136,14 @@ impl Body {
 }
 
 impl http_body::Body for Body {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, BodyError>>> {
         match &mut *self {
-            Self::Text(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Text(bytes) => {
+                Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(Piece { bytes, exchange: None }))))
+            }
             Self::Relayed(relayed) => relayed.poll_frame(cx),
         }
     }
@@ -155,7 +164,7 @@ impl http_body::Body for Body {
 }
 
 impl Relayed {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, BodyError>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if let Some(Ok(frame)) = &frame {
             self.exchange.add(frame.data_ref().map_or(0, |data| data.len() as u64));
@@ -163,6 +172,29 @@ impl Relayed {
         if !matches!(frame, Some(Err(_))) && self.body.is_end_stream() {
             self.exchange.complete();
         }
-        Poll::Ready(frame)
+        let piece = |bytes| Piece { bytes, exchange: Some(Arc::clone(&self.exchange)) };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(piece))))
+    }
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        if let Some(exchange) = self.exchange.as_ref().filter(|_| !self.bytes.is_empty()) {
+            exchange.incomplete();
+        }
     }
 }

@@ -56,10 +56,12 @@ impl Cut {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// Whether the client has left a piece of its response untaken for too long.
+    /// Whether the client has left a piece of its response untaken for too long. That may be the last one, when both
+    /// bodies are gone from here and the exchange is still not over.
     pub fn is_stalled(&self, now: Instant) -> bool {
         let mut state = self.lock();
-        if state.response.is_none() || state.down.is_some() {
+        let is_uploading = state.response.is_none() && state.request.is_some();
+        if state.down.is_some() || is_uploading {
             return false;
         }
         let since = *state.idle_since.get_or_insert(now);
@@ -214,7 +216,6 @@ mod tests {
         cut.cut();
         assert!(matches!(cut.poll_request(&mut cx), Poll::Ready(Some(Err(BodyError::Cut)))));
         assert!(matches!(cut.poll_response(&mut cx), Poll::Ready(Some(Err(BodyError::Cut)))));
-        assert!(!cut.is_stalled(crate::clock::now()));
     }
 
     /// A response of two pieces, of which the second has not come.
@@ -252,7 +253,19 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         assert!(http_body::Body::poll_frame(Pin::new(&mut body), &mut cx).is_pending());
         assert!(!cut.is_stalled(now + STALL) && !cut.is_stalled(now + STALL * 9), "the upstream is waited for");
+    }
+
+    #[tokio::test]
+    async fn a_last_piece_that_nobody_takes_is_a_stall_too() {
+        let (mut upstream, _tasks, received) = half_a_response().await;
+        let (cut, now) = (Cut::default(), crate::clock::now());
+        let mut body = cut.receive(received);
+        tokio::io::AsyncWriteExt::write_all(&mut upstream, b"world").await.expect("room");
+        while !http_body::Body::is_end_stream(&body) {
+            let next = std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await;
+            assert!(next.is_some_and(|frame| frame.is_ok()));
+        }
         drop(body);
-        assert!(!cut.is_stalled(now + STALL * 9), "it is over");
+        assert!(!cut.is_stalled(now) && cut.is_stalled(now + STALL), "it waits in the client's connection");
     }
 }
