@@ -242,7 +242,8 @@ pub struct PreLimited<'a> {
     pub session: SessionId,
     /// Whose it is.
     pub user: &'a str,
-    /// The limit: `max_requests`, `max_in_flight`, `max_streams`; `refusals` for those beyond what is recorded singly.
+    /// The limit: `max_requests`, `max_in_flight`, `max_streams`; `refusals` and `alarms` for those beyond what is
+    /// recorded singly.
     pub limit: &'a str,
     /// How many requests.
     pub count: u64,

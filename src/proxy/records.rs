@@ -84,7 +84,7 @@ impl Connection {
 
     /// Somebody's token in somebody else's tunnel: a record that a person must look at.
     pub(super) fn alarm(&self, evidence: Option<&Verified>, judging: &Judging) {
-        let Some(verified) = evidence.filter(|_| self.caller.may_record()) else { return };
+        let Some(verified) = evidence.filter(|_| self.caller.may_record_alarm()) else { return };
         let other = match &verified.person {
             Person::Named(subject) => subject.as_str(),
             Person::Linked | Person::Machine | Person::Nobody => &verified.token.sub,
@@ -114,7 +114,7 @@ impl Connection {
             cause = refusal.cause.as_deref().or(refusal.detail.as_deref()),
             "refused"
         );
-        if refusal.is_recorded_elsewhere() || !self.caller.may_record() {
+        if refusal.is_recorded_elsewhere() || !self.caller.may_record_refusal() {
             return;
         }
         let rule = refusal.rule.as_deref().or_else(|| judging.rule.as_ref().map(RuleId::as_str));

@@ -176,7 +176,7 @@ async fn refusals_beyond_some_are_answered_and_summed() {
         assert_eq!(door.get(&long).await.status, 403);
     }
     let records: Vec<_> = bench.audit().into_iter().filter(|record| record["outcome"] == "deny").collect();
-    let summed = bench.alice().take_pre_limited().over_records;
+    let summed = bench.alice().take_pre_limited().over_refusals;
     assert_eq!(records.len() as u64 + summed, 300);
     assert!((200..300).contains(&records.len()), "{}", records.len());
     for record in &records {
