@@ -216,7 +216,7 @@ impl Body for Download {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.cut.response_hint()
+        if self.over { SizeHint::with_exact(0) } else { self.cut.response_hint() }
     }
 }
 

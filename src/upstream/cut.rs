@@ -148,12 +148,14 @@ impl Cut {
         )
     }
 
+    /// Nothing is known of the length of a body that was cut: one of no bytes would be whole.
     pub(super) fn request_hint(&self) -> SizeHint {
-        self.lock().request.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+        self.lock().request.as_ref().map_or_else(SizeHint::default, Incoming::size_hint)
     }
 
+    /// As [`Cut::request_hint`].
     pub(super) fn response_hint(&self) -> SizeHint {
-        self.lock().response.as_ref().map_or_else(|| SizeHint::with_exact(0), Received::size_hint)
+        self.lock().response.as_ref().map_or_else(SizeHint::default, Received::size_hint)
     }
 
     /// The request's body is gone, whole or not.
@@ -216,6 +218,13 @@ mod tests {
         cut.cut();
         assert!(matches!(cut.poll_request(&mut cx), Poll::Ready(Some(Err(BodyError::Cut)))));
         assert!(matches!(cut.poll_response(&mut cx), Poll::Ready(Some(Err(BodyError::Cut)))));
+    }
+
+    #[test]
+    fn a_body_that_was_cut_does_not_look_like_an_empty_one() {
+        let cut = Cut::default();
+        cut.cut();
+        assert_eq!((cut.request_hint().exact(), cut.response_hint().exact()), (None, None));
     }
 
     /// A response of two pieces, of which the second has not come.
