@@ -100,7 +100,7 @@ impl Connection {
                 judging.excerpt = Excerpt {
                     method: refusal.method.to_string(),
                     host: refusal.host.to_string(),
-                    path: refusal.target.split('?').next().unwrap_or_default().to_owned(),
+                    path: refusal.target.to_string(),
                 };
                 return Err(Refusal::framing(&refusal));
             }

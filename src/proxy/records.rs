@@ -182,10 +182,10 @@ impl Connection {
 /// The reason of every "allow".
 pub(super) const ALLOWED: &str = "allowed";
 
-/// The names in a query: their values are the client's own.
+/// The names in a query: their values are the client's own, and so is what has no name.
 fn names(query: &str) -> Vec<&str> {
-    let names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
-    names.filter(|name| !name.is_empty()).map(|name| begin(name, MAX_NAME)).collect()
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| pair.split_once('=').map_or("", |(name, _)| begin(name, MAX_NAME))).collect()
 }
 
 /// The begin of a path, with the hash of the whole where that is not all of it.
@@ -213,8 +213,9 @@ mod tests {
     #[test]
     fn names_of_a_query_are_cut_and_their_values_left_out() {
         let long = "n".repeat(100);
-        let query = format!("a=secret&{long}=secret&=secret&&b");
-        assert_eq!(names(&query), ["a", &long[..MAX_NAME], "b"]);
+        let query = format!("a=secret&{long}=secret&&");
+        assert_eq!(names(&query), ["a", &long[..MAX_NAME]]);
+        assert_eq!(names("secret&a=1&"), ["", "a"], "what has no name is all value");
         assert_eq!(begin("aé", 2), "a", "between characters");
     }
 
