@@ -291,7 +291,14 @@ fn nt_19_credentials_stand_once() {
     ] {
         assert_eq!(read_with(b"/", &lines), Err(expected), "{lines:?}");
     }
-    for query in ["access_token=x", "a=1&access%5Ftoken=x", "a;ACCESS_TOKEN=x", "+access.token=x", "access-token=x"] {
+    for query in [
+        "access_token=x",
+        "a=1&access%5Ftoken=x",
+        "a;ACCESS_TOKEN=x",
+        "+access.token=x",
+        "access-token=x",
+        "access%5Btoken=x",
+    ] {
         let target = format!("/?{query}");
         assert_eq!(
             read_with(target.as_bytes(), &[("authorization", "Bearer a")]),
