@@ -22,7 +22,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::policy::Permit;
 pub use body::{BodyError, Download, RequestBody, Sent};
-use body::{Progress, Received};
+use body::{Pace, Progress, Received};
 use connect::Connector;
 pub use cut::{Cut, Held};
 pub use target::{Authorities, ClientCertificate, Target, TargetError};
@@ -142,7 +142,8 @@ impl Upstream {
                 if response.version() < Version::HTTP_11 {
                     self.use_once(target);
                 }
-                Ok(response.map(|incoming| cut.receive(Received::new(incoming, place))))
+                let pace = (!progress.is_finished()).then(|| Pace::new(progress, target.timeout()));
+                Ok(response.map(|incoming| cut.receive(Received::new(incoming, place), pace)))
             }
             Err(error) => Err(failure(name(), &error)),
         }
