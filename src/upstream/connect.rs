@@ -11,6 +11,7 @@ use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -20,6 +21,9 @@ use crate::policy::UpstreamUrl;
 
 /// How long dialling may take, name and TLS included.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a connection may be silent before the system asks whether the other end is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Why an upstream could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +111,7 @@ async fn first(
             }
             Ok(tcp) => {
                 tcp.set_nodelay(true)?;
+                SockRef::from(&tcp).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
                 return Ok(tcp);
             }
             Err(error) => last = error.into(),
