@@ -223,7 +223,8 @@ pub struct End<'a> {
     pub session: SessionId,
     /// The status that the client saw; `None` when it left before.
     pub status: Option<u16>,
-    /// How it ended: `complete`, `client-gone`, `upstream-failed`, `revoked`.
+    /// How it ended: `complete`; `client-gone`, or its tunnel; `upstream-failed`, also where the client was told so;
+    /// `revoked`.
     pub result: &'a str,
     /// Bytes of the response's body.
     pub bytes: u64,

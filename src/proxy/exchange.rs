@@ -25,7 +25,8 @@ pub(super) struct Exchange {
     head: OnceLock<Head>,
     bytes: AtomicU64,
     complete: AtomicBool,
-    _place: Place,
+    upstream_failed: AtomicBool,
+    place: Place,
 }
 
 /// The head of the answer.
@@ -46,14 +47,17 @@ impl Exchange {
             head: OnceLock::new(),
             bytes: AtomicU64::new(0),
             complete: AtomicBool::new(false),
-            _place: place,
+            upstream_failed: AtomicBool::new(false),
+            place,
         })
     }
 
     /// The request was allowed and still got an answer of ours.
     pub(super) fn refused(&self, refusal: Refusal) -> Refusal {
         self.answered(refusal.status.as_u16(), None);
-        self.complete();
+        if !self.place.is_revoked() {
+            self.complete();
+        }
         tracing::info!(decision = %self.decision, cause = refusal.cause.as_deref(), "no response from the upstream");
         refusal.recorded()
     }
@@ -73,9 +77,27 @@ impl Exchange {
         self.complete.store(true, Ordering::Relaxed);
     }
 
+    /// The upstream gave no response, or not all of it.
+    pub(super) fn upstream_failed(&self) {
+        self.upstream_failed.store(true, Ordering::Relaxed);
+    }
+
     /// A piece of the response was not written.
     pub(super) fn incomplete(&self) {
         self.complete.store(false, Ordering::Relaxed);
+    }
+
+    /// The word for how it ended.
+    fn result(&self) -> &'static str {
+        if self.upstream_failed.load(Ordering::Relaxed) {
+            "upstream-failed"
+        } else if self.complete.load(Ordering::Relaxed) {
+            "complete"
+        } else if self.place.is_revoked() {
+            "revoked"
+        } else {
+            "client-gone"
+        }
     }
 }
 
@@ -86,7 +108,7 @@ impl Drop for Exchange {
             id: self.decision,
             session: self.session,
             status: head.map(|head| head.status),
-            result: if self.complete.load(Ordering::Relaxed) { "complete" } else { "cut" },
+            result: self.result(),
             bytes: self.bytes.load(Ordering::Relaxed),
             request_bytes: self.sent.bytes(),
             took: clock::now().saturating_duration_since(self.started),

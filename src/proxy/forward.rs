@@ -67,7 +67,12 @@ impl Connection {
         body.hold(exchange.clone());
         let sent_at = clock::now();
         let response = self.proxy.upstream.send(&target, permit, parts.headers, body).await;
-        let response = response.map_err(|error| exchange.refused(Refusal::upstream(&error)))?;
+        let response = response.map_err(|error| {
+            if error.is_upstreams() {
+                exchange.upstream_failed();
+            }
+            exchange.refused(Refusal::upstream(&error))
+        })?;
         let upstream = clock::now().saturating_duration_since(sent_at);
         self.proxy.meters.upstream.record(upstream.as_secs_f64());
         let (mut parts, body) = response.into_parts();
@@ -169,8 +174,11 @@ impl Relayed {
         if let Some(Ok(frame)) = &frame {
             self.exchange.add(frame.data_ref().map_or(0, |data| data.len() as u64));
         }
-        if !matches!(frame, Some(Err(_))) && self.body.is_end_stream() {
-            self.exchange.complete();
+        match &frame {
+            Some(Err(BodyError::Broken(_))) => self.exchange.upstream_failed(),
+            Some(Err(_)) => {}
+            Some(Ok(_)) | None if self.body.is_end_stream() => self.exchange.complete(),
+            Some(Ok(_)) | None => {}
         }
         let piece = |bytes| Piece { bytes, exchange: Some(Arc::clone(&self.exchange)) };
         Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(piece))))

@@ -88,6 +88,16 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether it is the upstream that failed, and not the client or its permission.
+    pub fn is_upstreams(&self) -> bool {
+        match self {
+            Self::Busy { .. } | Self::Timeout { .. } | Self::Connect { .. } | Self::Broken { .. } => true,
+            Self::RequestBody { .. } | Self::Cut { .. } => false,
+        }
+    }
+}
+
 /// The connections of one shard to all upstreams.
 #[derive(Default)]
 pub struct Upstream {

@@ -33,7 +33,7 @@ async fn a_download_that_nobody_reads_ends_when_its_rule_is_gone() {
     bench.store("orders.toml", &without_us());
     bench.backend.ended(1).await;
     let end = bench.end(bench.backend.only().header("wicketgate-decision").expect("an id")).await;
-    assert_eq!((&end["result"], &end["resp"]["status"]), (&"cut".into(), &200.into()));
+    assert_eq!((&end["result"], &end["resp"]["status"]), (&"revoked".into(), &200.into()));
     assert!(door.rest().await.len() < 4_000_000, "what had left before, and then the end");
 }
 
@@ -51,7 +51,7 @@ async fn a_stream_without_window_ends_with_its_connection_when_its_rule_is_gone(
     bench.backend.ended(1).await;
     frames.until_closed().await;
     let end = bench.end(bench.backend.only().header("wicketgate-decision").expect("an id")).await;
-    assert_eq!(end["result"], "cut");
+    assert_eq!(end["result"], "revoked");
 }
 
 #[tokio::test]
@@ -140,8 +140,8 @@ async fn a_response_that_its_client_has_not_taken_is_not_over() {
         }
     };
     timeout(PATIENCE, room).await.expect("there is room again");
-    let ends = bench.audit().into_iter().filter(|record| record["event"] == "end" && record["result"] == "cut").count();
-    assert!((200..=256).contains(&ends), "{ends} were not taken");
+    let untaken = bench.audit().into_iter().filter(|record| record["result"] == "client-gone").count();
+    assert!((200..=256).contains(&untaken), "{untaken} were not taken");
 }
 
 #[tokio::test]

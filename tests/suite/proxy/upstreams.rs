@@ -20,7 +20,10 @@ async fn check_failed(bench: &Bench, answer: &super::door::Answer, status: u16, 
     bench.check_reply(answer, status, reason);
     let id = answer.decision();
     assert_eq!(bench.decision(&id)["outcome"], "allow", "it was allowed");
-    assert_eq!(bench.end(&id).await["resp"]["status"], status, "and it failed");
+    let end = bench.end(&id).await;
+    assert_eq!(end["resp"]["status"], status, "and it failed");
+    let result = if reason == "upstream-unavailable" { "upstream-failed" } else { "complete" };
+    assert_eq!(end["result"], result, "{end}");
 }
 
 #[tokio::test]
