@@ -218,14 +218,7 @@ fn request(permit: &Permit, mut headers: HeaderMap, body: RequestBody) -> Result
         // Unless it is told so, the HTTP client takes a GET for one without a body.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let path = permit.upstream_path();
-    let mut path_and_query =
-        String::with_capacity(path.len() + permit.request().query().map_or(0, |query| 1 + query.len()));
-    path_and_query.push_str(path);
-    if let Some(query) = permit.request().query() {
-        path_and_query.push('?');
-        path_and_query.push_str(query);
-    }
+    let path_and_query = permit.request().origin_form(permit.upstream_path());
     let mut parts = uri::Parts::default();
     parts.scheme = Some(Scheme::HTTP);
     // The key of the pool, which is the target's own; where to go, the connector knows.
