@@ -10,7 +10,8 @@
 //! RFC 9110 (semantics), RFC 9112 (HTTP/1.1), RFC 9113 (HTTP/2), RFC 3986 (the grammar of the target).
 //!
 //! The one thing that is taken out of a target is a query parameter named `_method`: frameworks read it as the method,
-//! so that the upstream would execute another method than the one which was judged.
+//! so that the upstream would execute another method than the one which was judged. A body is not read: an upstream that
+//! takes a method from a form in it has to be told not to.
 
 mod chars;
 mod fields;
