@@ -194,8 +194,6 @@ pub struct Decision<'a> {
     pub user: &'a str,
     /// What the identity stands for.
     pub kind: Kind,
-    /// The hash of the groups that counted.
-    pub groups_hash: Option<&'a str>,
     /// The token, when one was judged.
     pub token: Option<Token<'a>>,
     /// The client certificate, when one was shown.

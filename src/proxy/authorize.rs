@@ -65,6 +65,7 @@ impl Connection {
             Decision::Allow(permit) => permit,
             Decision::Deny(denial) => {
                 judging.rule = denial.rule().cloned();
+                judging.near_miss = denial.near_misses().iter().map(|miss| miss.rule.clone()).collect();
                 return Err(Refusal::denied(&denial));
             }
         };

@@ -32,6 +32,7 @@ pub(super) struct Judging {
     pub(super) bundle: Option<Arc<Bundle>>,
     pub(super) api: Option<Arc<Api>>,
     pub(super) rule: Option<RuleId>,
+    pub(super) near_miss: Vec<RuleId>,
     /// The request, once it has a reading.
     pub(super) request: Option<CanonicalRequest>,
     /// What can be told of it where it has none.
@@ -55,6 +56,7 @@ impl Judging {
             bundle: None,
             api: None,
             rule: None,
+            near_miss: Vec::new(),
             request: None,
             excerpt: Excerpt::default(),
             token: None,
@@ -139,6 +141,7 @@ impl Connection {
             None => (method.as_str(), host.as_str(), path.as_str(), None),
         };
         let query_names: Vec<&str> = query.map(names).unwrap_or_default();
+        let near_miss: Vec<&str> = judging.near_miss.iter().map(RuleId::as_str).collect();
         let (path, path_hash) = match outcome {
             Outcome::Allow => (path, None),
             Outcome::Deny => excerpt(path),
@@ -151,10 +154,9 @@ impl Connection {
             rule,
             outcome,
             reason,
-            near_miss: &[],
+            near_miss: &near_miss,
             user: identity.subject().as_str(),
             kind: identity.kind(),
-            groups_hash: None,
             token: judging.token.as_deref().map(|token| audit::Token {
                 issuer: token.issuer.as_str(),
                 subject: &token.sub,
