@@ -131,7 +131,6 @@ impl Decision<'_> {
                 },
             );
         });
-        optional(line, key!("groups_hash"), self.groups_hash);
         if let Some(token) = &self.token {
             line.object(key!("token"), |line| {
                 line.text(key!("issuer"), token.issuer);

@@ -194,8 +194,6 @@ pub struct Decision<'a> {
     pub user: &'a str,
     /// What the identity stands for.
     pub kind: Kind,
-    /// The hash of the groups that counted.
-    pub groups_hash: Option<&'a str>,
     /// The token, when one was judged.
     pub token: Option<Token<'a>>,
     /// The client certificate, when one was shown.
@@ -223,7 +221,8 @@ pub struct End<'a> {
     pub session: SessionId,
     /// The status that the client saw; `None` when it left before.
     pub status: Option<u16>,
-    /// How it ended: `complete`, `client-gone`, `upstream-failed`, `revoked`.
+    /// How it ended: `complete`; `client-gone`, or its tunnel; `upstream-failed`, also where the client was told so;
+    /// `revoked`.
     pub result: &'a str,
     /// Bytes of the response's body.
     pub bytes: u64,
@@ -242,7 +241,8 @@ pub struct PreLimited<'a> {
     pub session: SessionId,
     /// Whose it is.
     pub user: &'a str,
-    /// The limit: `max_requests`, `max_in_flight`, `max_streams`; `refusals` for those beyond what is recorded singly.
+    /// The limit: `max_requests`, `max_in_flight`, `max_streams`; `refusals` and `alarms` for those beyond what is
+    /// recorded singly.
     pub limit: &'a str,
     /// How many requests.
     pub count: u64,

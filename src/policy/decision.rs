@@ -6,7 +6,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::identity::{SessionId, Subject};
 use crate::request::CanonicalRequest;
 
 use super::api::Api;
@@ -213,8 +212,6 @@ pub struct Permit {
     pub(super) request: CanonicalRequest,
     pub(super) bundle: Arc<Bundle>,
     pub(super) allowance: Allowance,
-    pub(super) session: SessionId,
-    pub(super) subject: Subject,
     pub(super) asserted: Vec<(usize, Box<str>)>,
 }
 
@@ -237,16 +234,6 @@ impl Permit {
     /// The allow rule.
     pub fn rule(&self) -> &RuleId {
         &self.allowance.rule
-    }
-
-    /// The session.
-    pub fn session(&self) -> SessionId {
-        self.session
-    }
-
-    /// The person.
-    pub fn subject(&self) -> &Subject {
-        &self.subject
     }
 
     /// The buckets to take from; all must have room.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::identity::{Group, Identity, SessionId, StatedGroups, Subject};
+use crate::identity::{Group, Identity, StatedGroups};
 use crate::request::CanonicalRequest;
 
 use super::api::{Api, Attribute, Bearer};
@@ -187,8 +187,7 @@ pub fn decide(bundle: &Arc<Bundle>, identity: &Identity, request: CanonicalReque
         Judgement::Allow(allowance) => asserted(&allowance.api, &facts),
         Judgement::Deny(_) => Vec::new(),
     };
-    let caller = (identity.tunnel().session, identity.subject().clone());
-    conclude(bundle, judgement, asserted, caller, request)
+    conclude(bundle, judgement, asserted, request)
 }
 
 /// Joins a judgement and the request that was judged.
@@ -196,13 +195,10 @@ pub(super) fn conclude(
     bundle: &Arc<Bundle>,
     judgement: Judgement,
     asserted: Vec<(usize, Box<str>)>,
-    (session, subject): (SessionId, Subject),
     request: CanonicalRequest,
 ) -> Decision {
     match judgement {
-        Judgement::Allow(allowance) => {
-            Decision::Allow(Permit { request, bundle: bundle.clone(), allowance, session, subject, asserted })
-        }
+        Judgement::Allow(allowance) => Decision::Allow(Permit { request, bundle: bundle.clone(), allowance, asserted }),
         Judgement::Deny(mut denial) => {
             denial.request = Some(request);
             Decision::Deny(denial)

@@ -66,6 +66,7 @@ impl Connection {
             Decision::Deny(denial) => {
                 judging.rule = denial.rule().cloned();
                 judging.reason = Some(denial.reason());
+                judging.near_miss = denial.near_misses().iter().map(|miss| miss.rule.clone()).collect();
                 return Err(Refusal::denied(&denial));
             }
         };
@@ -101,7 +102,7 @@ impl Connection {
                 judging.excerpt = Excerpt {
                     method: refusal.method.to_string(),
                     host: refusal.host.to_string(),
-                    path: refusal.target.split('?').next().unwrap_or_default().to_owned(),
+                    path: refusal.target.to_string(),
                 };
                 return Err(Refusal::framing(&refusal));
             }

@@ -15,24 +15,31 @@ use crate::limits::{PreLimit, Quota};
 /// is far from taking all places of an API.
 const MAX_IN_FLIGHT: usize = 256;
 
-/// Refusals of one session that get a record of their own, in a second: more than a person with a broken script needs
-/// to be found, and so few that a hostile one fills no disk.
-const REFUSALS: NonZeroU32 = NonZeroU32::new(20).expect("it is not zero");
+/// Refusals of one session that get a record of their own, in a second, and alarms: more than a person with a broken
+/// script needs to be found, and so few that a hostile one fills no disk.
+const RECORDS: NonZeroU32 = NonZeroU32::new(20).expect("it is not zero");
 
 /// And so many at once.
-const REFUSALS_AT_ONCE: NonZeroU32 = NonZeroU32::new(200).expect("it is not zero");
+const RECORDS_AT_ONCE: NonZeroU32 = NonZeroU32::new(200).expect("it is not zero");
+
+/// Records of their own that a session gets for one kind of event, and the count of the events beyond.
+struct Records {
+    room: Mutex<PreLimit>,
+    over: AtomicU64,
+}
 
 /// A session.
 pub struct Caller {
     /// What the login proved.
     pub login: Identity,
     prelimit: Mutex<PreLimit>,
-    refusals: Mutex<PreLimit>,
+    refusals: Records,
+    /// Apart from the refusals: whoever causes an alarm causes as many of those as they like.
+    alarms: Records,
     in_flight: Arc<Semaphore>,
     requests: Arc<AtomicU64>,
     over_rate: AtomicU64,
     over_flight: AtomicU64,
-    over_records: AtomicU64,
     /// Told when there is something to sum.
     summed: Notify,
 }
@@ -45,14 +52,20 @@ pub struct Summed {
     /// Requests that would have been too many at the same time.
     pub over_flight: u64,
     /// Refusals beyond those that are recorded one by one.
-    pub over_records: u64,
+    pub over_refusals: u64,
+    /// And alarms.
+    pub over_alarms: u64,
 }
 
 impl Summed {
     /// The sums that are not zero, by the word of their limit in records.
     pub fn by_limit(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let all =
-            [("max_requests", self.over_rate), ("max_in_flight", self.over_flight), ("refusals", self.over_records)];
+        let all = [
+            ("max_requests", self.over_rate),
+            ("max_in_flight", self.over_flight),
+            ("refusals", self.over_refusals),
+            ("alarms", self.over_alarms),
+        ];
         all.into_iter().filter(|(_, count)| *count > 0)
     }
 }
@@ -72,16 +85,15 @@ pub(super) enum Full {
 impl Caller {
     /// The caller of a session; `requests` counts them for whoever lists sessions.
     pub fn new(login: Identity, prelimit: PreLimit, requests: Arc<AtomicU64>) -> Self {
-        let refusals = Quota::new(REFUSALS, Duration::from_secs(1), REFUSALS_AT_ONCE).expect("it can be counted");
         Self {
             login,
             prelimit: Mutex::new(prelimit),
-            refusals: Mutex::new(PreLimit::new(refusals, clock::now())),
+            refusals: Records::new(),
+            alarms: Records::new(),
             in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
             requests,
             over_rate: AtomicU64::new(0),
             over_flight: AtomicU64::new(0),
-            over_records: AtomicU64::new(0),
             summed: Notify::new(),
         }
     }
@@ -96,7 +108,8 @@ impl Caller {
         Summed {
             over_rate: self.over_rate.swap(0, Ordering::Relaxed),
             over_flight: self.over_flight.swap(0, Ordering::Relaxed),
-            over_records: self.over_records.swap(0, Ordering::Relaxed),
+            over_refusals: self.refusals.over.swap(0, Ordering::Relaxed),
+            over_alarms: self.alarms.over.swap(0, Ordering::Relaxed),
         }
     }
 
@@ -114,10 +127,19 @@ impl Caller {
     }
 
     /// Whether one more refusal gets a record of its own; if not, it is in the sum.
-    pub(super) fn may_record(&self) -> bool {
-        let room = take(&self.refusals);
+    pub(super) fn may_record_refusal(&self) -> bool {
+        self.may_record(&self.refusals)
+    }
+
+    /// Whether one more alarm does.
+    pub(super) fn may_record_alarm(&self) -> bool {
+        self.may_record(&self.alarms)
+    }
+
+    fn may_record(&self, records: &Records) -> bool {
+        let room = take(&records.room);
         if !room {
-            self.sum(&self.over_records);
+            self.sum(&records.over);
         }
         room
     }
@@ -125,6 +147,13 @@ impl Caller {
     fn sum(&self, count: &AtomicU64) {
         count.fetch_add(1, Ordering::Relaxed);
         self.summed.notify_one();
+    }
+}
+
+impl Records {
+    fn new() -> Self {
+        let quota = Quota::new(RECORDS, Duration::from_secs(1), RECORDS_AT_ONCE).expect("it can be counted");
+        Self { room: Mutex::new(PreLimit::new(quota, clock::now())), over: AtomicU64::new(0) }
     }
 }
 

@@ -1,4 +1,5 @@
-//! An allowed request until both of its bodies are gone. When it is over, its `end` record is written, however it ended.
+//! An allowed request until both of its bodies are gone, and the connection has written all of the response. When it is
+//! over, its `end` record is written, however it ended.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,7 +14,7 @@ use crate::clock;
 use crate::identity::SessionId;
 use crate::upstream::Sent;
 
-/// Held by the request's body and by the response's; the later one ends it.
+/// Held by the request's body, by the response's, and by each of its pieces; the last one ends it.
 pub(super) struct Exchange {
     audit: Arc<Audit>,
     decision: DecisionId,
@@ -24,7 +25,8 @@ pub(super) struct Exchange {
     head: OnceLock<Head>,
     bytes: AtomicU64,
     complete: AtomicBool,
-    _place: Place,
+    upstream_failed: AtomicBool,
+    place: Place,
 }
 
 /// The head of the answer.
@@ -45,14 +47,17 @@ impl Exchange {
             head: OnceLock::new(),
             bytes: AtomicU64::new(0),
             complete: AtomicBool::new(false),
-            _place: place,
+            upstream_failed: AtomicBool::new(false),
+            place,
         })
     }
 
     /// The request was allowed and still got an answer of ours.
     pub(super) fn refused(&self, refusal: Refusal) -> Refusal {
         self.answered(refusal.status.as_u16(), None);
-        self.complete();
+        if !self.place.is_revoked() {
+            self.complete();
+        }
         tracing::info!(decision = %self.decision, cause = refusal.cause.as_deref(), "no response from the upstream");
         refusal.recorded()
     }
@@ -71,6 +76,29 @@ impl Exchange {
     pub(super) fn complete(&self) {
         self.complete.store(true, Ordering::Relaxed);
     }
+
+    /// The upstream gave no response, or not all of it.
+    pub(super) fn upstream_failed(&self) {
+        self.upstream_failed.store(true, Ordering::Relaxed);
+    }
+
+    /// A piece of the response was not written.
+    pub(super) fn incomplete(&self) {
+        self.complete.store(false, Ordering::Relaxed);
+    }
+
+    /// The word for how it ended.
+    fn result(&self) -> &'static str {
+        if self.upstream_failed.load(Ordering::Relaxed) {
+            "upstream-failed"
+        } else if self.complete.load(Ordering::Relaxed) {
+            "complete"
+        } else if self.place.is_revoked() {
+            "revoked"
+        } else {
+            "client-gone"
+        }
+    }
 }
 
 impl Drop for Exchange {
@@ -80,7 +108,7 @@ impl Drop for Exchange {
             id: self.decision,
             session: self.session,
             status: head.map(|head| head.status),
-            result: if self.complete.load(Ordering::Relaxed) { "complete" } else { "cut" },
+            result: self.result(),
             bytes: self.bytes.load(Ordering::Relaxed),
             request_bytes: self.sent.bytes(),
             took: clock::now().saturating_duration_since(self.started),

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -36,6 +36,13 @@ pub(super) struct Relayed {
     exchange: Arc<Exchange>,
 }
 
+/// A piece of a body until its connection has written it. HTTP/2 queues what its client does not take, after the body
+/// itself is gone: the exchange lives as long as its last piece.
+pub(super) struct Piece {
+    bytes: Bytes,
+    exchange: Option<Arc<Exchange>>,
+}
+
 impl Connection {
     /// Sends a cleared request up, and its response down.
     pub(super) async fn forward(
@@ -60,7 +67,12 @@ impl Connection {
         body.hold(exchange.clone());
         let sent_at = clock::now();
         let response = self.proxy.upstream.send(&target, permit, parts.headers, body).await;
-        let response = response.map_err(|error| exchange.refused(Refusal::upstream(&error)))?;
+        let response = response.map_err(|error| {
+            if error.is_upstreams() {
+                exchange.upstream_failed();
+            }
+            exchange.refused(Refusal::upstream(&error))
+        })?;
         let upstream = clock::now().saturating_duration_since(sent_at);
         self.proxy.meters.upstream.record(upstream.as_secs_f64());
         let (mut parts, body) = response.into_parts();
@@ -129,12 +141,14 @@ impl Body {
 }
 
 impl http_body::Body for Body {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, BodyError>>> {
         match &mut *self {
-            Self::Text(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Text(bytes) => {
+                Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(Piece { bytes, exchange: None }))))
+            }
             Self::Relayed(relayed) => relayed.poll_frame(cx),
         }
     }
@@ -155,14 +169,40 @@ impl http_body::Body for Body {
 }
 
 impl Relayed {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, BodyError>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if let Some(Ok(frame)) = &frame {
             self.exchange.add(frame.data_ref().map_or(0, |data| data.len() as u64));
         }
-        if !matches!(frame, Some(Err(_))) && self.body.is_end_stream() {
-            self.exchange.complete();
+        match &frame {
+            Some(Err(BodyError::Broken(_))) => self.exchange.upstream_failed(),
+            Some(Err(_)) => {}
+            Some(Ok(_)) | None if self.body.is_end_stream() => self.exchange.complete(),
+            Some(Ok(_)) | None => {}
         }
-        Poll::Ready(frame)
+        let piece = |bytes| Piece { bytes, exchange: Some(Arc::clone(&self.exchange)) };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(piece))))
+    }
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        if let Some(exchange) = self.exchange.as_ref().filter(|_| !self.bytes.is_empty()) {
+            exchange.incomplete();
+        }
     }
 }

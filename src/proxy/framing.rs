@@ -13,8 +13,7 @@
 //!
 //! Back-pressure: at most [`MAX_VERDICTS`] requests run ahead of the handler, and nothing runs ahead of an upgrade that
 //! is not decided. Then [`Framing::handle_input`] takes fewer bytes than it was given: the owner keeps the rest, stops
-//! reading, and gives it again after [`Framing::poll_verdict`], [`Framing::pass_through`] or
-//! [`Framing::decline_upgrade`]. The heads in question have been released, so the library has work and the owner's turn
+//! reading, and gives it again after [`Framing::poll_verdict`] or [`Framing::decline_upgrade`]. The heads in question have been released, so the library has work and the owner's turn
 //! comes.
 
 mod chunked;
@@ -71,8 +70,6 @@ pub enum Phase {
     Upgrade,
     /// Nothing: a head was refused, what still comes is thrown away.
     Refused,
-    /// Nothing: what comes is no longer HTTP/1.1.
-    PassThrough,
     /// Nothing: the framing of a body broke.
     Broken,
 }
@@ -85,7 +82,6 @@ enum State {
     Trailers,
     Upgrade,
     Refused,
-    PassThrough,
     Broken(Broken),
 }
 
@@ -128,7 +124,7 @@ impl Framing {
                 self.state = State::Broken(Broken::Truncated);
                 Err(Broken::Truncated)
             }
-            Phase::Idle | Phase::Upgrade | Phase::Refused | Phase::PassThrough => Ok(()),
+            Phase::Idle | Phase::Upgrade | Phase::Refused => Ok(()),
             Phase::Broken => Err(Broken::Truncated),
         }
     }
@@ -143,12 +139,7 @@ impl Framing {
         match self.state {
             State::Head => self.verdicts.len() >= MAX_VERDICTS,
             State::Upgrade => true,
-            State::Length { .. }
-            | State::Chunked(_)
-            | State::Trailers
-            | State::Refused
-            | State::PassThrough
-            | State::Broken(_) => false,
+            State::Length { .. } | State::Chunked(_) | State::Trailers | State::Refused | State::Broken(_) => false,
         }
     }
 
@@ -160,25 +151,11 @@ impl Framing {
             State::Length { .. } | State::Chunked(_) | State::Trailers => Phase::Body,
             State::Upgrade => Phase::Upgrade,
             State::Refused => Phase::Refused,
-            State::PassThrough => Phase::PassThrough,
             State::Broken(_) => Phase::Broken,
         }
     }
 
-    /// Whether a request has begun to arrive and has not arrived whole.
-    pub fn is_mid_request(&self) -> bool {
-        matches!(self.phase(), Phase::Head | Phase::Body)
-    }
-
-    /// The upgrade was accepted (101 was sent): what follows is another protocol's. Without an upgrade that waits this
-    /// does nothing, so that no mistake of the owner opens a connection that has not been judged.
-    pub fn pass_through(&mut self) {
-        if matches!(self.state, State::Upgrade) {
-            self.state = State::PassThrough;
-        }
-    }
-
-    /// The upgrade was answered with another status than 101: what follows is the next request.
+    /// The upgrade was answered without one, as each is: what follows is the next request.
     pub fn decline_upgrade(&mut self) {
         if matches!(self.state, State::Upgrade) {
             self.state = State::Head;
@@ -205,10 +182,6 @@ impl Framing {
             }
             State::Trailers => self.take_trailers(bytes, out),
             State::Refused => Ok(bytes.len()),
-            State::PassThrough => {
-                out.extend_from_slice(bytes);
-                Ok(bytes.len())
-            }
             // `is_full` keeps the loop from coming here.
             State::Upgrade => Ok(0),
             State::Broken(broken) => Err(*broken),

@@ -60,6 +60,13 @@ const MAX_H2_STREAMS: u32 = 128;
 /// The longest request head on HTTP/2, in bytes, as `framing` has it for HTTP/1.1.
 const MAX_H2_HEAD: u32 = 64 * 1024;
 
+/// What an HTTP/2 stream may have queued for a client that does not take it.
+const MAX_H2_QUEUE: usize = 32 * 1024;
+
+/// What an HTTP/2 client may send of one body, and of all, before the upstreams take it: what TCP gives in one window
+/// inside the tunnel, and as much again, so that one body that waits does not stop the others.
+const H2_WINDOW: u32 = 64 * 1024;
+
 /// Resets that an HTTP/2 client may cause before its connection ends (CVE-2023-44487).
 const MAX_H2_RESETS: usize = 64;
 
@@ -222,6 +229,9 @@ impl Connection {
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_H2_STREAMS)
             .max_header_list_size(MAX_H2_HEAD)
+            .max_send_buf_size(MAX_H2_QUEUE)
+            .initial_stream_window_size(H2_WINDOW)
+            .initial_connection_window_size(2 * H2_WINDOW)
             .max_local_error_reset_streams(MAX_H2_RESETS)
             .max_pending_accept_reset_streams(MAX_H2_RESETS)
             .keep_alive_interval(HEAD_TIMEOUT)

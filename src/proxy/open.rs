@@ -45,6 +45,8 @@ pub(super) struct OpenRequest {
     pub(super) evidence: Option<authn::Verdict>,
     cut: Cut,
     cut_at: Option<Instant>,
+    /// It was cut because it is no longer allowed.
+    revoked: bool,
     /// When the evidence ends.
     ends: Option<Instant>,
 }
@@ -54,7 +56,7 @@ impl OpenRequest {
         let (now, wall) = (clock::now(), clock::wall());
         let until = |end: SystemTime| now + end.duration_since(wall).unwrap_or_default() + ENDED;
         let ends = evidence.as_ref().map(|evidence| until(evidence.counts_until()));
-        Self { request, evidence, cut, cut_at: None, ends }
+        Self { request, evidence, cut, cut_at: None, revoked: false, ends }
     }
 
     fn look_at(&self, now: Instant) -> Instant {
@@ -119,11 +121,13 @@ impl Open {
         for open in requests.open.values_mut() {
             match open.cut_at {
                 Some(cut_at) => all_leave &= now < cut_at + LEAVE,
-                None if open.cut.is_stalled(now) || !is_allowed(open) => {
-                    open.cut_at = Some(now);
-                    cuts.push(open.cut.clone());
+                None => {
+                    open.revoked = !is_allowed(open);
+                    if open.revoked || open.cut.is_stalled(now) {
+                        open.cut_at = Some(now);
+                        cuts.push(open.cut.clone());
+                    }
                 }
-                None => {}
             }
         }
         requests.look_at = requests.open.values().map(|open| open.look_at(now)).min();
@@ -140,6 +144,13 @@ impl Open {
 
     fn requests(&self) -> MutexGuard<'_, Requests> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Whether the request was cut because it is no longer allowed.
+    pub(super) fn is_revoked(&self) -> bool {
+        self.connection.open.requests().open.get(&self.number).is_some_and(|open| open.revoked)
     }
 }
 

@@ -34,6 +34,7 @@ pub(super) struct Judging {
     pub(super) rule: Option<RuleId>,
     /// Why the policy refuses, which the client may not be told.
     pub(super) reason: Option<policy::Reason>,
+    pub(super) near_miss: Vec<RuleId>,
     /// The request, once it has a reading.
     pub(super) request: Option<CanonicalRequest>,
     /// What can be told of it where it has none.
@@ -58,6 +59,7 @@ impl Judging {
             api: None,
             rule: None,
             reason: None,
+            near_miss: Vec::new(),
             request: None,
             excerpt: Excerpt::default(),
             token: None,
@@ -87,7 +89,7 @@ impl Connection {
 
     /// Somebody's token in somebody else's tunnel: a record that a person must look at.
     pub(super) fn alarm(&self, evidence: Option<&Verified>, judging: &Judging) {
-        let Some(verified) = evidence.filter(|_| self.caller.may_record()) else { return };
+        let Some(verified) = evidence.filter(|_| self.caller.may_record_alarm()) else { return };
         let other = match &verified.person {
             Person::Named(subject) => subject.as_str(),
             Person::Linked | Person::Machine | Person::Nobody => &verified.token.sub,
@@ -118,7 +120,7 @@ impl Connection {
             cause = refusal.cause.as_deref().or(refusal.detail.as_deref()),
             "refused"
         );
-        if refusal.is_recorded_elsewhere() || !self.caller.may_record() {
+        if refusal.is_recorded_elsewhere() || !self.caller.may_record_refusal() {
             return;
         }
         let rule = refusal.rule.as_deref().or_else(|| judging.rule.as_ref().map(RuleId::as_str));
@@ -143,6 +145,7 @@ impl Connection {
             None => (method.as_str(), host.as_str(), path.as_str(), None),
         };
         let query_names: Vec<&str> = query.map(names).unwrap_or_default();
+        let near_miss: Vec<&str> = judging.near_miss.iter().map(RuleId::as_str).collect();
         let (path, path_hash) = match outcome {
             Outcome::Allow => (path, None),
             Outcome::Deny => excerpt(path),
@@ -155,10 +158,9 @@ impl Connection {
             rule,
             outcome,
             reason,
-            near_miss: &[],
+            near_miss: &near_miss,
             user: identity.subject().as_str(),
             kind: identity.kind(),
-            groups_hash: None,
             token: judging.token.as_deref().map(|token| audit::Token {
                 issuer: token.issuer.as_str(),
                 subject: &token.sub,
@@ -186,10 +188,10 @@ impl Connection {
 /// The reason of every "allow".
 pub(super) const ALLOWED: &str = "allowed";
 
-/// The names in a query: their values are the client's own.
+/// The names in a query: their values are the client's own, and so is what has no name.
 fn names(query: &str) -> Vec<&str> {
-    let names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
-    names.filter(|name| !name.is_empty()).map(|name| begin(name, MAX_NAME)).collect()
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| pair.split_once('=').map_or("", |(name, _)| begin(name, MAX_NAME))).collect()
 }
 
 /// The begin of a path, with the hash of the whole where that is not all of it.
@@ -217,8 +219,9 @@ mod tests {
     #[test]
     fn names_of_a_query_are_cut_and_their_values_left_out() {
         let long = "n".repeat(100);
-        let query = format!("a=secret&{long}=secret&=secret&&b");
-        assert_eq!(names(&query), ["a", &long[..MAX_NAME], "b"]);
+        let query = format!("a=secret&{long}=secret&&");
+        assert_eq!(names(&query), ["a", &long[..MAX_NAME]]);
+        assert_eq!(names("secret&a=1&"), ["", "a"], "what has no name is all value");
         assert_eq!(begin("aé", 2), "a", "between characters");
     }
 

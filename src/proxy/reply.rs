@@ -132,7 +132,9 @@ impl Refusal {
 
     /// The token does not count.
     pub(super) fn token(reason: &'static str, detail: String) -> Self {
-        let challenge = format!("error=\"invalid_token\", error_description=\"{}\"", detail.replace(['"', '\\'], "'"));
+        // RFC 6750 section 3: neither quotes nor anything but ASCII; with a control character there would be no field.
+        let description = detail.replace(|sign: char| !matches!(sign, ' '..='~') || matches!(sign, '"' | '\\'), "'");
+        let challenge = format!("error=\"invalid_token\", error_description=\"{description}\"");
         Self::new(StatusCode::UNAUTHORIZED, reason).bearer_challenge(&challenge).detail(detail)
     }
 
@@ -321,4 +323,21 @@ struct Problem<'a> {
 
 fn status(code: u16) -> StatusCode {
     StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_401_has_a_challenge_whatever_the_token_says() {
+        for detail in ["The token is of \u{f6}ther \"people\".", "a\\b", "line\nline", "plain"] {
+            let refusal = Refusal::token("token-invalid", detail.to_owned());
+            let (_, value) = refusal.headers.iter().find(|(name, _)| name == WWW_AUTHENTICATE).expect("a challenge");
+            assert!(
+                value.to_str().is_ok_and(|value| value.matches('"').count() == 4 && !value.contains('\\')),
+                "{value:?}"
+            );
+        }
+    }
 }

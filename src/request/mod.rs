@@ -10,7 +10,8 @@
 //! RFC 9110 (semantics), RFC 9112 (HTTP/1.1), RFC 9113 (HTTP/2), RFC 3986 (the grammar of the target).
 //!
 //! The one thing that is taken out of a target is a query parameter named `_method`: frameworks read it as the method,
-//! so that the upstream would execute another method than the one which was judged.
+//! so that the upstream would execute another method than the one which was judged. A body is not read: an upstream that
+//! takes a method from a form in it has to be told not to.
 
 mod chars;
 mod fields;
@@ -161,11 +162,6 @@ impl CanonicalRequest {
         &self.0.path
     }
 
-    /// The segments of the path: `/` has one, which is empty.
-    pub fn segments(&self) -> impl Iterator<Item = &str> {
-        self.path()[1..].split('/')
-    }
-
     /// The query without its `?`: as sent, less what the module says is taken out.
     pub fn query(&self) -> Option<&str> {
         self.0.query.as_deref()
@@ -201,38 +197,16 @@ impl CanonicalRequest {
         Ok(())
     }
 
-    /// Path and query in origin form: exactly what is sent upstream.
-    pub fn target(&self) -> String {
-        join(self.path(), self.query())
-    }
-
-    /// The canonical path without its first `segments` segments; `/` when nothing is left.
-    pub fn strip_base(&self, segments: usize) -> &str {
-        let mut rest = self.path();
-        for _ in 0..segments {
-            // The path begins with `/`, so the end of its first segment is the next one.
-            match rest[1..].find('/') {
-                Some(slash) => rest = &rest[1 + slash..],
-                None => return "/",
-            }
+    /// A path of this request with its query, in origin form: what is sent upstream.
+    pub fn origin_form(&self, path: &str) -> String {
+        let mut target = String::with_capacity(path.len() + self.query().map_or(0, |query| query.len() + 1));
+        target.push_str(path);
+        if let Some(query) = self.query() {
+            target.push('?');
+            target.push_str(query);
         }
-        rest
+        target
     }
-
-    /// As [`CanonicalRequest::target`], without the first `segments` segments of the path.
-    pub fn stripped_target(&self, segments: usize) -> String {
-        join(self.strip_base(segments), self.query())
-    }
-}
-
-fn join(path: &str, query: Option<&str>) -> String {
-    let mut target = String::with_capacity(path.len() + query.map_or(0, |query| query.len() + 1));
-    target.push_str(path);
-    if let Some(query) = query {
-        target.push('?');
-        target.push_str(query);
-    }
-    target
 }
 
 #[cfg(test)]

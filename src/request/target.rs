@@ -277,10 +277,10 @@ fn parameter_name(parameter: &str) -> &str {
 }
 
 /// Whether a server may read the name as the wanted one: encoded, in any case, and in the spellings that PHP folds (it
-/// drops leading spaces, and makes underscores of spaces and dots) together with the hyphens that others fold.
+/// drops leading spaces, and makes underscores of spaces, dots and a bracket that is not closed) together with the hyphens that others fold.
 fn is_named(name: &str, wanted: &[u8]) -> bool {
     let folded = decode_form(name.as_bytes()).skip_while(|&byte| byte == b' ').map(|byte| match byte {
-        b'.' | b' ' | b'-' => b'_',
+        b'.' | b' ' | b'-' | b'[' => b'_',
         byte => byte.to_ascii_lowercase(),
     });
     folded.eq(wanted.iter().copied())

@@ -4,13 +4,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::MIN_BODY;
 use super::cut::{Cut, Held};
 
 /// Why a body is not whole.
@@ -52,12 +53,46 @@ impl Progress {
         self.sent.load(Ordering::Relaxed)
     }
 
+    /// Counts so much more, and gives how much that makes.
+    pub(super) fn add(&self, bytes: u64) -> u64 {
+        self.sent.fetch_add(bytes, Ordering::Relaxed) + bytes
+    }
+
+    pub(super) fn finish(&self) {
+        self.finished.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn is_finished(&self) -> bool {
         self.finished.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_hungry(&self) -> bool {
         self.hungry.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether a client's body comes fast enough once the response's head is here, as [`super::patient`] asks before it.
+pub(super) struct Pace {
+    progress: Arc<Progress>,
+    within: Duration,
+    /// How far it had come, and when.
+    seen: Option<(u64, Instant)>,
+}
+
+impl Pace {
+    pub(super) fn new(progress: Arc<Progress>, within: Duration) -> Self {
+        Self { progress, within, seen: None }
+    }
+
+    /// Less than [`MIN_BODY`] came in the last `within`, as far as anybody looked.
+    pub(super) fn is_slow(&mut self, now: Instant) -> bool {
+        let sent = self.progress.sent();
+        let (before, since) = *self.seen.get_or_insert((sent, now));
+        if self.progress.is_finished() || now.saturating_duration_since(since) < self.within {
+            return false;
+        }
+        self.seen = Some((sent, now));
+        sent - before < MIN_BODY
     }
 }
 
@@ -123,7 +158,7 @@ impl Body for RequestBody {
             let (frame, over) = match ready!(polled) {
                 None => {
                     self.over = true;
-                    self.progress.finished.store(true, Ordering::Relaxed);
+                    self.progress.finish();
                     return Poll::Ready(None);
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
@@ -132,10 +167,9 @@ impl Body for RequestBody {
             self.over = over;
             // Trailers are dropped: nothing that comes after the judgement may say more than what was judged.
             let Ok(data) = frame.into_data() else { continue };
-            let len = data.len() as u64;
-            let sent = self.progress.sent.fetch_add(len, Ordering::Relaxed) + len;
+            let sent = self.progress.add(data.len() as u64);
             if over {
-                self.progress.finished.store(true, Ordering::Relaxed);
+                self.progress.finish();
             }
             return Poll::Ready(Some(if sent <= self.limit {
                 Ok(Frame::data(data))
@@ -157,7 +191,7 @@ impl Body for RequestBody {
 impl Drop for RequestBody {
     /// Whoever sends it wants no more of it, so what comes next is the upstream's answer.
     fn drop(&mut self) {
-        self.progress.finished.store(true, Ordering::Relaxed);
+        self.progress.finish();
         self.cut.end_request();
     }
 }
@@ -216,7 +250,7 @@ impl Body for Download {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.cut.response_hint()
+        if self.over { SizeHint::with_exact(0) } else { self.cut.response_hint() }
     }
 }
 

@@ -11,6 +11,7 @@ use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -21,6 +22,9 @@ use crate::policy::UpstreamUrl;
 
 /// How long dialling may take, name and TLS included.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a connection may be silent before the system asks whether the other end is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Why an upstream could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -81,19 +85,36 @@ async fn connect(target: &Target) -> Result<Stream, ConnectError> {
 }
 
 async fn dial(target: &Target, host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
+    first(&addresses, target.own_listeners(), DEADLINE).await
+}
+
+/// A connection to the first of the addresses that takes one. Each has its share of the time: one that swallows what is
+/// sent to it leaves the others theirs.
+async fn first(
+    addresses: &[SocketAddr],
+    own_listeners: &[SocketAddr],
+    within: Duration,
+) -> Result<TcpStream, ConnectError> {
+    let share = within / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
     let mut last = ConnectError::NoAddress;
-    for address in tokio::net::lookup_host((host, port)).await? {
-        if let Some(reason) = refused(address, target.own_listeners()) {
+    for &address in addresses {
+        if let Some(reason) = refused(address, own_listeners) {
             last = ConnectError::Refused(address, reason);
             continue;
         }
-        match TcpStream::connect(address).await {
+        let Ok(connected) = tokio::time::timeout(share, TcpStream::connect(address)).await else {
+            last = ConnectError::Timeout;
+            continue;
+        };
+        match connected {
             // A listener on all addresses is found on any of this machine's, and no list has them all.
-            Ok(tcp) if is_ourselves(tcp.local_addr()?, tcp.peer_addr()?, target.own_listeners()) => {
+            Ok(tcp) if is_ourselves(tcp.local_addr()?, tcp.peer_addr()?, own_listeners) => {
                 last = ConnectError::Refused(address, "our own listener");
             }
             Ok(tcp) => {
                 tcp.set_nodelay(true)?;
+                SockRef::from(&tcp).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
                 return Ok(tcp);
             }
             Err(error) => last = error.into(),
@@ -200,6 +221,23 @@ mod tests {
         for address in ["127.0.0.1:8080", "10.0.0.1:443", "[::1]:8080", "192.0.2.1:9901"] {
             assert!(!refused(address), "{address}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_leaves_the_next_its_time() {
+        use socket2::{Domain, Socket, Type};
+        let full = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+        full.listen(0).expect("a listener");
+        let silent = full.local_addr().expect("an address").as_socket().expect("an IP address");
+        let mut waiting = Vec::new();
+        while let Ok(taken) = tokio::time::timeout(Duration::from_millis(50), TcpStream::connect(silent)).await {
+            waiting.push(taken.expect("room in its queue"));
+        }
+        let alive = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let (addresses, within) = ([silent, alive.local_addr().expect("an address")], Duration::from_millis(400));
+        let connected = tokio::time::timeout(within, first(&addresses, &[], within)).await.expect("in time");
+        assert_eq!(connected.expect("a connection").peer_addr().expect("an address"), addresses[1]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::body::{BodyError, Download, Received};
+use super::body::{BodyError, Download, Pace, Received};
 
 /// How long a client may leave a piece of its response untaken: above any pause of a client that still reads, and short
 /// enough that one that does not holds no place for long.
@@ -32,6 +32,8 @@ struct State {
     request: Option<Incoming>,
     held: Option<Held>,
     response: Option<Received>,
+    /// Of a request's body that is not finished when the response's head is here.
+    pace: Option<Pace>,
     /// Waits for the client's next piece.
     up: Option<Waker>,
     /// Waits for the response's head, then for its next piece.
@@ -56,10 +58,15 @@ impl Cut {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// Whether the client has left a piece of its response untaken for too long.
+    /// Whether the client has left a piece of its response untaken for too long, or sends the rest of its body too
+    /// slowly. The piece may be the last one, when both bodies are gone from here and the exchange is still not over.
     pub fn is_stalled(&self, now: Instant) -> bool {
         let mut state = self.lock();
-        if state.response.is_none() || state.down.is_some() {
+        if state.pace.as_mut().is_some_and(|pace| pace.is_slow(now)) {
+            return true;
+        }
+        let is_uploading = state.response.is_none() && state.request.is_some();
+        if state.down.is_some() || is_uploading {
             return false;
         }
         let since = *state.idle_since.get_or_insert(now);
@@ -96,11 +103,12 @@ impl Cut {
         }
     }
 
-    /// Takes the response's body in.
-    pub(super) fn receive(&self, response: Received) -> Download {
+    /// Takes the response's body in, and what the request's has to keep to.
+    pub(super) fn receive(&self, response: Received, pace: Option<Pace>) -> Download {
         let over = response.is_end_stream();
         let mut state = self.lock();
         state.down = None;
+        state.pace = pace;
         state.response = (!over && !state.cut).then_some(response);
         drop(state);
         Download::new(self.clone(), over)
@@ -146,12 +154,14 @@ impl Cut {
         )
     }
 
+    /// Nothing is known of the length of a body that was cut: one of no bytes would be whole.
     pub(super) fn request_hint(&self) -> SizeHint {
-        self.lock().request.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+        self.lock().request.as_ref().map_or_else(SizeHint::default, Incoming::size_hint)
     }
 
+    /// As [`Cut::request_hint`].
     pub(super) fn response_hint(&self) -> SizeHint {
-        self.lock().response.as_ref().map_or_else(|| SizeHint::with_exact(0), Received::size_hint)
+        self.lock().response.as_ref().map_or_else(SizeHint::default, Received::size_hint)
     }
 
     /// The request's body is gone, whole or not.
@@ -184,6 +194,8 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+    use crate::upstream::MIN_BODY;
+    use crate::upstream::body::Progress;
 
     struct Told(Arc<AtomicBool>);
 
@@ -214,7 +226,13 @@ mod tests {
         cut.cut();
         assert!(matches!(cut.poll_request(&mut cx), Poll::Ready(Some(Err(BodyError::Cut)))));
         assert!(matches!(cut.poll_response(&mut cx), Poll::Ready(Some(Err(BodyError::Cut)))));
-        assert!(!cut.is_stalled(crate::clock::now()));
+    }
+
+    #[test]
+    fn a_body_that_was_cut_does_not_look_like_an_empty_one() {
+        let cut = Cut::default();
+        cut.cut();
+        assert_eq!((cut.request_hint().exact(), cut.response_hint().exact()), (None, None));
     }
 
     /// A response of two pieces, of which the second has not come.
@@ -243,7 +261,7 @@ mod tests {
     async fn a_piece_that_nobody_takes_is_a_stall_and_a_wait_for_the_upstream_is_none() {
         let (_upstream, _tasks, received) = half_a_response().await;
         let (cut, now) = (Cut::default(), crate::clock::now());
-        let mut body = cut.receive(received);
+        let mut body = cut.receive(received, None);
         assert!(!cut.is_stalled(now) && !cut.is_stalled(now + STALL / 2));
         assert!(cut.is_stalled(now + STALL), "nobody asked for the first piece");
         let next = std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await;
@@ -252,7 +270,36 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         assert!(http_body::Body::poll_frame(Pin::new(&mut body), &mut cx).is_pending());
         assert!(!cut.is_stalled(now + STALL) && !cut.is_stalled(now + STALL * 9), "the upstream is waited for");
+    }
+
+    #[tokio::test]
+    async fn a_last_piece_that_nobody_takes_is_a_stall_too() {
+        let (mut upstream, _tasks, received) = half_a_response().await;
+        let (cut, now) = (Cut::default(), crate::clock::now());
+        let mut body = cut.receive(received, None);
+        tokio::io::AsyncWriteExt::write_all(&mut upstream, b"world").await.expect("room");
+        while !http_body::Body::is_end_stream(&body) {
+            let next = std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await;
+            assert!(next.is_some_and(|frame| frame.is_ok()));
+        }
         drop(body);
-        assert!(!cut.is_stalled(now + STALL * 9), "it is over");
+        assert!(!cut.is_stalled(now) && cut.is_stalled(now + STALL), "it waits in the client's connection");
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_goes_on_after_the_responses_head_keeps_its_pace() {
+        let (_upstream, _tasks, received) = half_a_response().await;
+        let (progress, within, now) = (Arc::<Progress>::default(), Duration::from_secs(30), crate::clock::now());
+        let cut = Cut::default();
+        let mut body = cut.receive(received, Some(Pace::new(Arc::clone(&progress), within)));
+        let mut cx = Context::from_waker(Waker::noop());
+        while http_body::Body::poll_frame(Pin::new(&mut body), &mut cx).is_ready() {}
+        assert!(!cut.is_stalled(now) && !cut.is_stalled(now + within / 2));
+        progress.add(MIN_BODY);
+        assert!(!cut.is_stalled(now + within), "it came fast enough");
+        progress.add(MIN_BODY - 1);
+        assert!(cut.is_stalled(now + within * 2), "and then it did not");
+        progress.finish();
+        assert!(!cut.is_stalled(now + within * 9), "nothing is missing of it");
     }
 }

@@ -13,15 +13,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::header::{HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::uri::{self, Authority, Scheme};
-use http::{HeaderMap, Request, Response, Uri};
+use http::{Request, Response, Uri, Version};
 use http_body::Body as _;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::policy::Permit;
 pub use body::{BodyError, Download, RequestBody, Sent};
-use body::{Progress, Received};
+use body::{Pace, Progress, Received};
 use connect::Connector;
 pub use cut::{Cut, Held};
 pub use target::{Authorities, ClientCertificate, Target, TargetError};
@@ -87,6 +88,16 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether it is the upstream that failed, and not the client or its permission.
+    pub fn is_upstreams(&self) -> bool {
+        match self {
+            Self::Busy { .. } | Self::Timeout { .. } | Self::Connect { .. } | Self::Broken { .. } => true,
+            Self::RequestBody { .. } | Self::Cut { .. } => false,
+        }
+    }
+}
+
 /// The connections of one shard to all upstreams.
 #[derive(Default)]
 pub struct Upstream {
@@ -137,14 +148,26 @@ impl Upstream {
                 let reason = format!("an answer of status {} that nobody asked for", response.status().as_u16());
                 Err(Error::Broken { target: name(), reason })
             }
-            Ok(response) => Ok(response.map(|incoming| cut.receive(Received::new(incoming, place)))),
+            Ok(response) => {
+                if response.version() < Version::HTTP_11 {
+                    self.use_once(target);
+                }
+                let pace = (!progress.is_finished()).then(|| Pace::new(progress, target.timeout()));
+                Ok(response.map(|incoming| cut.receive(Received::new(incoming, place), pace)))
+            }
             Err(error) => Err(failure(name(), &error)),
         }
     }
 
     fn client(&self, target: &Arc<Target>) -> Client<Connector, RequestBody> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        clients.entry(target.id()).or_insert_with(|| client(target)).clone()
+        clients.entry(target.id()).or_insert_with(|| client(target, MAX_IDLE)).clone()
+    }
+
+    /// From here on each connection to the target serves one request. The HTTP client speaks HTTP/1.0 on a connection
+    /// where it was answered so, and there a body that does not tell its length is left out.
+    fn use_once(&self, target: &Arc<Target>) {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).insert(target.id(), client(target, 0));
     }
 
     /// Once for each generation: closes the idle connections to targets that are no longer in use.
@@ -180,25 +203,22 @@ async fn patient<T>(response: impl Future<Output = T>, progress: &Progress, targ
     }
 }
 
-fn client(target: &Arc<Target>) -> Client<Connector, RequestBody> {
+fn client(target: &Arc<Target>, idle: usize) -> Client<Connector, RequestBody> {
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(MAX_IDLE)
+        .pool_max_idle_per_host(idle)
         .http1_max_buf_size(target.max_response_header().max(8192))
         .set_host(false)
         .build(Connector::new(Arc::clone(target)))
 }
 
-fn request(permit: &Permit, headers: HeaderMap, body: RequestBody) -> Result<Request<RequestBody>, String> {
-    let path = permit.upstream_path();
-    let mut path_and_query =
-        String::with_capacity(path.len() + permit.request().query().map_or(0, |query| 1 + query.len()));
-    path_and_query.push_str(path);
-    if let Some(query) = permit.request().query() {
-        path_and_query.push('?');
-        path_and_query.push_str(query);
+fn request(permit: &Permit, mut headers: HeaderMap, body: RequestBody) -> Result<Request<RequestBody>, String> {
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        // Unless it is told so, the HTTP client takes a GET for one without a body.
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+    let path_and_query = permit.request().origin_form(permit.upstream_path());
     let mut parts = uri::Parts::default();
     parts.scheme = Some(Scheme::HTTP);
     // The key of the pool, which is the target's own; where to go, the connector knows.

@@ -30,7 +30,6 @@ fn decision<'a>() -> Decision<'a> {
         near_miss: &["orders/change"],
         user: "alice",
         kind: Kind::Person,
-        groups_hash: Some("c0ffee"),
         token: Some(Token { issuer: "corp", subject: "u-1", client: Some("cli"), id_hash: "0011223344556677" }),
         certificate: None,
         session: session(),
@@ -60,7 +59,7 @@ fn a_decision_reads_as_documented() {
     let expected = concat!(
         r#"{"time":"2026-11-23T22:06:00.123Z","event":"decision","decision_id":"d-01JDA0000000000000000000ZZ","#,
         r#""bundle":"7f3a","api":"orders","rule":"orders/change","outcome":"deny","reason":"step-up-required","#,
-        r#""near_miss":["orders/change"],"user":{"id":"alice","kind":"person"},"groups_hash":"c0ffee","#,
+        r#""near_miss":["orders/change"],"user":{"id":"alice","kind":"person"},"#,
         r#""token":{"issuer":"corp","sub":"u-1","client":"cli","jti_hash":"0011223344556677"},"#,
         r#""tunnel":{"id":"s-0000000000000118","source":"192.0.2.7:50123","method":"eap-mschapv2","age":3660},"#,
         r#""req":{"method":"DELETE","host":"orders.api.corp.example","path":"/v1/orders/42","query_names":["force"],"#,

@@ -1,7 +1,7 @@
 //! What comes of requests.
 
 use super::*;
-use crate::identity::{SessionId, StatedGroups, Subject};
+use crate::identity::StatedGroups;
 use crate::request::{Raw, Target};
 
 const HOST: &str = "hosts = [\"orders.api.corp.example\"]";
@@ -531,8 +531,7 @@ fn permit(bundle: &Arc<Bundle>, who: &str, path: &str) -> Permit {
     let judgement = judge(bundle, &facts);
     let Judgement::Allow(allowance) = &judgement else { panic!("{judgement:?}") };
     let asserted = judge::asserted(&allowance.api, &facts);
-    let caller = (SessionId::from_random(7), Subject::new("alice"));
-    match judge::conclude(bundle, judgement, asserted, caller, request) {
+    match judge::conclude(bundle, judgement, asserted, request) {
         Decision::Allow(permit) => permit,
         Decision::Deny(denial) => panic!("{denial:?}"),
     }
@@ -554,7 +553,6 @@ fn a_permit_carries_the_judged_request_and_what_is_asserted() {
     assert_eq!((kept.upstream_path(), kept.request().path()), ("/v1/x", "/v1/x"));
     let asserted: Vec<(&str, &str)> = kept.asserted_headers().collect();
     assert_eq!(asserted, [("x-groups", "a%20b,admin,dev"), ("x-mail", "a@corp.example"), ("x-user", "alice")]);
-    assert_eq!(kept.session(), SessionId::from_random(7));
     assert_eq!(kept.rule().as_str(), "orders/all");
     assert_eq!(keep.asserted_headers(), ["x-groups", "x-mail", "x-roles", "x-user"]);
     for (path, upstream) in [("/v1/x", "/x"), ("/v1", "/"), ("/v1/", "/"), ("/v1/x/", "/x/")] {
@@ -568,10 +566,7 @@ fn a_denial_keeps_its_request() {
     let request = get("/x");
     let played = Persona::parse("groups=dev").unwrap().play(&bundle).unwrap();
     let judgement = judge(&bundle, &played.facts(&request));
-    let caller = (SessionId::from_random(7), Subject::new("alice"));
-    let Decision::Deny(denial) = judge::conclude(&bundle, judgement, Vec::new(), caller, request.clone()) else {
-        panic!()
-    };
+    let Decision::Deny(denial) = judge::conclude(&bundle, judgement, Vec::new(), request.clone()) else { panic!() };
     assert_eq!(denial.request(), Some(&request));
 }
 

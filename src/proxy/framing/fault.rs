@@ -1,7 +1,7 @@
 //! What was wrong with the bytes: with a head, which is answered, or with a body, which ends the connection.
 
 use super::lines::lines;
-use crate::request::{MAX_METHOD, Malformed};
+use crate::request::{MAX_METHOD, Malformed, is_token};
 
 /// How much of a refused target the audit record shows.
 const MAX_TARGET_EXCERPT: usize = 256;
@@ -63,14 +63,16 @@ impl Fault {
 }
 
 /// A refused head: the fault to answer with, and excerpts for the audit record. The excerpts are printable ASCII, as
-/// escapes where the bytes were not; they are what somebody sent, not what the request is.
+/// escapes where the bytes were not; they are what somebody sent, not what the request is. They are empty where the
+/// first word is no method, because then the bytes are anything, such as a body; and no password of an authority, no
+/// query and no fragment is in them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// What was wrong first.
     pub fault: Fault,
     /// The first word.
     pub method: Box<str>,
-    /// The second word.
+    /// The second word, up to its query.
     pub target: Box<str>,
     /// The value of the first Host line.
     pub host: Box<str>,
@@ -86,11 +88,14 @@ impl Refusal {
             let (name, value) = line.split_at_checked(5)?;
             name.eq_ignore_ascii_case(b"host:").then(|| value.trim_ascii())
         });
+        let host = host.unwrap_or_default();
+        let [method, target, host] =
+            if is_token(method) { [method, path(target), without_login(host)] } else { [&b""[..]; 3] };
         Self {
             fault,
             method: excerpt(method, MAX_METHOD),
             target: excerpt(target, MAX_TARGET_EXCERPT),
-            host: excerpt(host.unwrap_or_default(), MAX_HOST_EXCERPT),
+            host: excerpt(host, MAX_HOST_EXCERPT),
         }
     }
 
@@ -103,6 +108,19 @@ impl Refusal {
     pub fn status(&self) -> u16 {
         self.fault.status()
     }
+}
+
+/// What follows the last `@`.
+fn without_login(bytes: &[u8]) -> &[u8] {
+    bytes.rsplit(|&byte| byte == b'@').next().unwrap_or_default()
+}
+
+/// What stands before a query or a fragment; nothing where there may be a login, for nobody knows where that ends.
+fn path(target: &[u8]) -> &[u8] {
+    if !target.starts_with(b"/") && target.contains(&b'@') {
+        return b"";
+    }
+    target.split(|&byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default()
 }
 
 fn excerpt(bytes: &[u8], limit: usize) -> Box<str> {

@@ -17,6 +17,7 @@ pub(super) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;
 
 pub(super) const END_STREAM: u8 = 1;
@@ -44,6 +45,8 @@ pub(super) struct Frames {
     read: Vec<u8>,
     next: u32,
     streams: BTreeMap<u32, Got>,
+    /// How much may be sent on a stream, and on all.
+    pub(super) windows: (u32, u32),
     pub(super) goaway: Option<u32>,
     pub(super) closed: bool,
 }
@@ -99,8 +102,8 @@ impl Frames {
     /// Opens a connection to the orders with prior knowledge.
     pub(super) async fn open(bench: &Bench) -> Self {
         let stream = bench.stream(&bench.alice(), ORDERS, 80);
-        let mut frames =
-            Self { stream, read: Vec::new(), next: 1, streams: BTreeMap::new(), goaway: None, closed: false };
+        let (streams, windows) = (BTreeMap::new(), (65_535, 65_535));
+        let mut frames = Self { stream, read: Vec::new(), next: 1, streams, windows, goaway: None, closed: false };
         let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         hello.extend(frame(SETTINGS, 0, 0, &[]));
         assert!(frames.write(&hello).await);
@@ -126,6 +129,21 @@ impl Frames {
             written = timeout(PATIENCE, writer.write_all(bytes)) => matches!(written, Ok(Ok(()))),
             () = reading => unreachable!("it waits for the writer"),
         }
+    }
+
+    /// Opens a connection whose client takes everything, as far as HTTP/2 is asked, and asks so often for the same.
+    /// Nothing is read.
+    pub(super) async fn greedy(bench: &Bench, requests: usize) -> Self {
+        let mut frames = Self::open(bench).await;
+        let most = 0x7fff_ffffu32;
+        let mut bytes = frame(SETTINGS, 0, 0, &[&[0, 4][..], &most.to_be_bytes()].concat());
+        bytes.extend(frame(WINDOW_UPDATE, 0, 0, &(most - 65_535).to_be_bytes()));
+        for _ in 0..requests {
+            let number = frames.number();
+            bytes.extend(frame(HEADERS, END_HEADERS | END_STREAM, number, &block(&pseudo("GET", "/v1/orders"))));
+        }
+        timeout(PATIENCE, frames.stream.write_all(&bytes)).await.expect("room").expect("a connection");
+        frames
     }
 
     /// A whole request; gives back its stream.
@@ -225,7 +243,13 @@ impl Frames {
             }
             RST_STREAM => self.streams.entry(stream).or_default().reset = code(0),
             GOAWAY => self.goaway = code(4),
-            SETTINGS if flags & ACK == 0 => drop(self.write(&super::h2::frame(SETTINGS, ACK, 0, &[])).await),
+            SETTINGS if flags & ACK == 0 => {
+                for setting in payload.chunks_exact(6).filter(|setting| setting.starts_with(&[0, 4])) {
+                    self.windows.0 = u32::from_be_bytes(setting[2..].try_into().expect("four"));
+                }
+                self.write(&super::h2::frame(SETTINGS, ACK, 0, &[])).await;
+            }
+            WINDOW_UPDATE if stream == 0 => self.windows.1 += code(0).expect("an increment"),
             PING if flags & ACK == 0 => drop(self.write(&super::h2::frame(PING, ACK, 0, payload)).await),
             _ => {}
         }

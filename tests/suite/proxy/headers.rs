@@ -63,7 +63,7 @@ async fn nt_17_no_spelling_of_a_reserved_name_brings_a_clients_value() {
             .map(|c| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() })
             .collect();
         let folded = name.replace('-', "_");
-        // The status of each spelling: `_` and a space before the colon are refused, the others stripped.
+        // The status of each spelling: `_` and a space before the colon are refused, the others stripped, `.` and `+` too.
         let underscored = if folded == name { 200 } else { 400 };
         for (lines, status) in [
             (format!("{name}: evil\r\n"), 200),
@@ -71,6 +71,8 @@ async fn nt_17_no_spelling_of_a_reserved_name_brings_a_clients_value() {
             (format!("{swapped}: evil\r\n"), 200),
             (format!("{folded}: evil\r\n"), underscored),
             (format!("{}: evil\r\n", name.replacen('-', "_", 1)), underscored),
+            (format!("{}: evil\r\n", name.replace('-', ".")), 200),
+            (format!("{}: evil\r\n", name.replace('-', "+")), 200),
             (format!("{name} : evil\r\n"), 400),
             (format!("{name}: evil\r\n{name}: evil\r\n"), 200),
             (format!("{name}: alice, evil\r\n"), 200),

@@ -296,7 +296,7 @@ async fn a_response_that_breaks_off_resets_its_stream_and_no_other() {
     let got = frames.ask(&pseudo("GET", "/v1/orders/1"), None).await;
     assert!(got.reset.is_some() && !got.ended, "{got:?}");
     let end = bench.end(bench.backend.only().header("wicketgate-decision").unwrap()).await;
-    assert_eq!(end["result"], "cut");
+    assert_eq!(end["result"], "upstream-failed");
     assert_eq!(frames.ask(&pseudo("GET", "/v1/orders/2"), None).await.body, b"ok");
 }
 
@@ -310,6 +310,6 @@ async fn a_stream_that_its_client_resets_ends_upstream() {
     frames.write(&frame(RST_STREAM, 0, number, &8u32.to_be_bytes())).await;
     bench.backend.ended(1).await;
     let end = bench.end(bench.backend.only().header("wicketgate-decision").unwrap()).await;
-    assert_eq!(end["result"], "cut");
+    assert_eq!(end["result"], "client-gone");
     assert_eq!(frames.ask(&pseudo("GET", "/v1/orders/2"), None).await.body, b"ok");
 }

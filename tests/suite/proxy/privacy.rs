@@ -63,3 +63,13 @@ async fn no_login_of_a_connection_crosses() {
     let answer = bench.door().send(get("/v1/orders")).await;
     assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some("Basic realm=\"x\"")));
 }
+
+#[tokio::test]
+async fn the_record_says_which_rule_came_near_and_the_answer_does_not() {
+    let admin = "[[allow]]\nid = \"admins\"\nwho = \"admin\"\nmethods = [\"GET\"]\npaths = [\"/v1/admin\"]\n";
+    let bench = Setup::of(&api("orders", "", "", &format!("{RULES}{admin}"))).start().await;
+    let answer = bench.door().get("/v1/admin").await;
+    bench.check_refused(&answer, 403, "no-rule-for-subject");
+    assert_eq!(bench.decision(&answer.decision())["near_miss"], serde_json::json!(["orders/admins"]));
+    assert!(!answer.text().contains("admins"), "{answer:?}");
+}

@@ -32,7 +32,7 @@ async fn nt_39_a_download_ends_when_its_rule_is_gone() {
     door.check_closed().await;
     bench.backend.ended(1).await;
     let end = bench.end(bench.backend.only().header("wicketgate-decision").unwrap()).await;
-    assert_eq!((&end["result"], &end["resp"]["bytes"]), (&"cut".into(), &5.into()));
+    assert_eq!((&end["result"], &end["resp"]["bytes"]), (&"revoked".into(), &5.into()));
 }
 
 #[tokio::test]

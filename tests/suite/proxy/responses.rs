@@ -125,7 +125,7 @@ async fn a_response_that_breaks_off_is_cut_and_recorded_so() {
         assert_eq!(answer.text(), "hello");
         door.check_closed().await;
         let end = bench.end(bench.backend.last().header("wicketgate-decision").unwrap()).await;
-        assert_eq!((&end["result"], &end["resp"]["bytes"]), (&"cut".into(), &5.into()), "{end}");
+        assert_eq!((&end["result"], &end["resp"]["bytes"]), (&"upstream-failed".into(), &5.into()), "{end}");
     }
 }
 
@@ -141,7 +141,7 @@ async fn a_client_that_leaves_ends_the_request_upstream() {
     drop(door);
     bench.backend.ended(1).await;
     let end = bench.end(bench.backend.only().header("wicketgate-decision").unwrap()).await;
-    assert_eq!(end["result"], "cut");
+    assert_eq!(end["result"], "client-gone");
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn a_client_that_leaves_before_the_answer_is_recorded() {
     drop(door);
     bench.backend.ended(1).await;
     let end = bench.end(bench.backend.only().header("wicketgate-decision").unwrap()).await;
-    assert_eq!((&end["result"], &end["resp"]["status"]), (&"cut".into(), &serde_json::Value::Null), "{end}");
+    assert_eq!((&end["result"], &end["resp"]["status"]), (&"client-gone".into(), &serde_json::Value::Null), "{end}");
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 //! A client that does not read keeps nothing: neither what it may no longer have, nor what others need.
 
-use serde_json::json;
+use std::time::Duration;
 
-use super::backend::Reply;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::backend::{PATIENCE, Reply};
 use super::bench::{BILLING, Bench, ORDERS, RULES, Setup, api};
 use super::door::{get, request};
 use super::h2::{Frames, pseudo};
@@ -30,7 +33,7 @@ async fn a_download_that_nobody_reads_ends_when_its_rule_is_gone() {
     bench.store("orders.toml", &without_us());
     bench.backend.ended(1).await;
     let end = bench.end(bench.backend.only().header("wicketgate-decision").expect("an id")).await;
-    assert_eq!((&end["result"], &end["resp"]["status"]), (&"cut".into(), &200.into()));
+    assert_eq!((&end["result"], &end["resp"]["status"]), (&"revoked".into(), &200.into()));
     assert!(door.rest().await.len() < 4_000_000, "what had left before, and then the end");
 }
 
@@ -48,7 +51,7 @@ async fn a_stream_without_window_ends_with_its_connection_when_its_rule_is_gone(
     bench.backend.ended(1).await;
     frames.until_closed().await;
     let end = bench.end(bench.backend.only().header("wicketgate-decision").expect("an id")).await;
-    assert_eq!(end["result"], "cut");
+    assert_eq!(end["result"], "revoked");
 }
 
 #[tokio::test]
@@ -105,6 +108,65 @@ async fn one_session_has_so_many_requests_at_the_same_time() {
     assert_eq!(bench.door().get("/v1/orders").await.status, 200, "there is room again");
 }
 
+/// A response that its API has sent at once.
+fn short() -> Reply {
+    let mut bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n".to_vec();
+    bytes.resize(bytes.len() + 20_000, b'x');
+    Reply::Bytes(bytes)
+}
+
+#[tokio::test]
+async fn a_response_that_its_client_has_not_taken_is_not_over() {
+    let bench = Bench::ordinary().await;
+    let mut connections = Vec::new();
+    for _ in 0..3 {
+        for _ in 0..128 {
+            bench.backend.answer(short());
+        }
+        connections.push(Frames::greedy(&bench, 128).await);
+        bench.backend.came((128 * connections.len()).min(256)).await;
+    }
+    let full = async {
+        while bench.door().get("/v1/orders").await.status != 429 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, full).await.expect("the session is full");
+    assert!(bench.backend.requests().len() < 3 * 128, "some were refused");
+    drop(connections);
+    let room = async {
+        while bench.door().get("/v1/orders").await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, room).await.expect("there is room again");
+    let untaken = bench.audit().into_iter().filter(|record| record["result"] == "client-gone").count();
+    assert!((200..=256).contains(&untaken), "{untaken} were not taken");
+}
+
+#[tokio::test]
+async fn little_of_a_download_waits_for_an_http2_client_that_does_not_read() {
+    let bench = Bench::ordinary().await;
+    bench.backend.answer(large());
+    let frames = Frames::greedy(&bench, 1).await;
+    bench.backend.came(1).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    drop(frames);
+    bench.backend.ended(1).await;
+    let end = bench.end(bench.backend.only().header("wicketgate-decision").expect("an id")).await;
+    // The stream of a test takes 64 KiB, and what comes from the API at once is as much.
+    let taken = end["resp"]["bytes"].as_u64().expect("a number");
+    assert!((65_536..256 * 1024).contains(&taken), "{end}");
+}
+
+#[tokio::test]
+async fn an_http2_client_may_send_little_that_no_api_has_taken() {
+    let bench = Bench::ordinary().await;
+    let mut frames = Frames::open(&bench).await;
+    assert_eq!(frames.ask(&pseudo("GET", "/v1/orders"), None).await.body, b"ok");
+    assert_eq!(frames.windows, (64 * 1024, 128 * 1024));
+}
+
 #[tokio::test]
 async fn refusals_beyond_some_are_answered_and_summed() {
     let bench = Bench::ordinary().await;
@@ -114,7 +176,7 @@ async fn refusals_beyond_some_are_answered_and_summed() {
         assert_eq!(door.get(&long).await.status, 403);
     }
     let records: Vec<_> = bench.audit().into_iter().filter(|record| record["outcome"] == "deny").collect();
-    let summed = bench.alice().take_pre_limited().over_records;
+    let summed = bench.alice().take_pre_limited().over_refusals;
     assert_eq!(records.len() as u64 + summed, 300);
     assert!((200..300).contains(&records.len()), "{}", records.len());
     for record in &records {

@@ -276,6 +276,26 @@ async fn nt_36_a_token_of_another_person_is_refused_with_an_alarm() {
 }
 
 #[tokio::test]
+async fn nt_36_whoever_is_refused_often_silences_no_alarm() {
+    let issuer = Issuer::start().await;
+    let bench = bench(&issuer).await;
+    let mut door = bench.door();
+    for _ in 0..300 {
+        assert_eq!(door.get("/v2").await.status, 403);
+    }
+    let token = issuer.token(json!({ "preferred_username": "bob" }));
+    for _ in 0..300 {
+        let lines = format!("Authorization: Bearer {token}\r\n");
+        assert_eq!(door.send(request("GET", "/v1/orders", &lines)).await.status, 401);
+    }
+    let alarms = bench.audit().into_iter().filter(|record| record["event"] == "alarm").count() as u64;
+    assert!((200..300).contains(&alarms), "{alarms}");
+    let summed = bench.alice().take_pre_limited();
+    let sums: Vec<_> = summed.by_limit().filter(|(limit, _)| *limit == "alarms").collect();
+    assert_eq!(sums, [("alarms", 300 - alarms)]);
+}
+
+#[tokio::test]
 async fn nt_53_a_claim_that_is_not_there_allows_nothing_and_denies() {
     let issuer = Issuer::start().await;
     let deny = "[[deny]]\nid = \"admins\"\nwho = \"admin\"\nmethods = [\"POST\"]\npaths = [\"/v1/orders\"]\n";

@@ -10,6 +10,7 @@ use rustls::{RootCertStore, ServerConfig};
 use super::backend::{Backend, Reply};
 use super::bench::{Bench, RULES, Setup, api, authority, issue};
 use super::door::{get, post, request};
+use super::h2::{Frames, pseudo};
 
 async fn with(upstream: &str) -> Bench {
     Setup::of(&api("orders", "", upstream, RULES)).start().await
@@ -20,7 +21,10 @@ async fn check_failed(bench: &Bench, answer: &super::door::Answer, status: u16, 
     bench.check_reply(answer, status, reason);
     let id = answer.decision();
     assert_eq!(bench.decision(&id)["outcome"], "allow", "it was allowed");
-    assert_eq!(bench.end(&id).await["resp"]["status"], status, "and it failed");
+    let end = bench.end(&id).await;
+    assert_eq!(end["resp"]["status"], status, "and it failed");
+    let result = if reason == "upstream-unavailable" { "upstream-failed" } else { "complete" };
+    assert_eq!(end["result"], result, "{end}");
 }
 
 #[tokio::test]
@@ -145,6 +149,35 @@ async fn an_answer_before_the_end_of_the_upload_reaches_the_client() {
     let mut door = bench.door();
     let answer = door.send(request("POST", "/v1/orders", "Content-Length: 100000\r\n") + "begin").await;
     assert_eq!((answer.status, answer.text().as_str()), (422, "no"));
+}
+
+#[tokio::test]
+async fn a_body_of_unknown_length_reaches_the_api_with_any_method() {
+    let bench = Bench::ordinary().await;
+    let chunks = "5\r\nhello\r\n0\r\n\r\n";
+    for method in ["GET", "POST"] {
+        bench.door().send(request(method, "/v1/orders", "Transfer-Encoding: chunked\r\n") + chunks).await;
+        assert_eq!(String::from_utf8_lossy(&bench.backend.last().body), chunks, "{method}");
+        Frames::open(&bench).await.ask(&pseudo(method, "/v1/orders"), Some(b"hello")).await;
+        assert_eq!(String::from_utf8_lossy(&bench.backend.last().body), chunks, "{method}");
+    }
+    bench.door().send(get("/v1/orders")).await;
+    let seen = bench.backend.last();
+    assert_eq!((seen.header("transfer-encoding"), seen.header("content-length")), (None, None));
+}
+
+#[tokio::test]
+async fn a_body_of_unknown_length_reaches_an_api_that_spoke_http_1_0() {
+    let bench = Bench::ordinary().await;
+    let old = "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok";
+    let upload = request("POST", "/v1/orders", "Transfer-Encoding: chunked\r\n") + "5\r\nhello\r\n0\r\n\r\n";
+    let mut door = bench.door();
+    for sent in 1..=3 {
+        bench.backend.answer(Reply::text(old));
+        let answer = door.send(&upload).await;
+        assert_eq!(bench.check_passed(&answer).body, b"5\r\nhello\r\n0\r\n\r\n");
+        assert_eq!(bench.backend.connections(), sent, "each is used once");
+    }
 }
 
 #[tokio::test]

@@ -5,19 +5,19 @@ use wicketgate::request::{CanonicalRequest, MAX_FIELDS, Raw, Target};
 
 const PORT: u16 = 80;
 
-/// The first byte says what becomes of an upgrade, the second how the rest, the stream, is cut. Any cut gives the same,
+/// The first byte says whether an upgrade is ever declined, the second how the rest, the stream, is cut. Any cut gives the same,
 /// and the parser of the HTTP library finds in what is released exactly the requests that were judged.
 pub(crate) fn stream(bytes: &[u8]) {
     let [choice, cut, stream @ ..] = bytes else { return };
-    let upgrade = choice & 1 == 1;
-    let whole = Outcome::of([stream], upgrade);
+    let declines = choice & 1 == 0;
+    let whole = Outcome::of([stream], declines);
     let cut = usize::from(*cut);
     let (first, second) = stream.split_at(cut.min(stream.len()));
-    assert_eq!(Outcome::of([first, second], upgrade), whole, "cut at {cut}");
-    assert_eq!(Outcome::of(stream.chunks(1 + cut % 7), upgrade), whole, "cut in pieces of {}", 1 + cut % 7);
+    assert_eq!(Outcome::of([first, second], declines), whole, "cut at {cut}");
+    assert_eq!(Outcome::of(stream.chunks(1 + cut % 7), declines), whole, "cut in pieces of {}", 1 + cut % 7);
     assert!(whole.released.len() <= stream.len() + REFUSED.len(), "more is released than came");
     let rest = whole.walk();
-    assert!(rest.is_empty() || whole.phase == Phase::PassThrough, "{:?} is released unjudged", rest.escape_ascii());
+    assert!(rest.is_empty(), "{:?} is released unjudged", rest.escape_ascii());
 }
 
 /// What the machine made of some bytes.
@@ -30,21 +30,20 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, upgrade: bool) -> Self {
+    fn of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, declines: bool) -> Self {
         let mut framing = Framing::new(PORT);
         let mut outcome = Self { released: Vec::new(), verdicts: Vec::new(), broken: None, phase: Phase::Idle };
         for piece in pieces {
-            outcome.take(&mut framing, piece, upgrade);
+            outcome.take(&mut framing, piece, declines);
         }
         outcome.take_verdicts(&mut framing);
         outcome.phase = framing.phase();
         let cut = matches!(outcome.phase, Phase::Head | Phase::Body | Phase::Broken);
-        assert_eq!(framing.is_mid_request(), matches!(outcome.phase, Phase::Head | Phase::Body));
         assert_eq!(framing.handle_eof().is_err(), cut);
         outcome
     }
 
-    fn take(&mut self, framing: &mut Framing, piece: &[u8], upgrade: bool) {
+    fn take(&mut self, framing: &mut Framing, piece: &[u8], declines: bool) {
         let mut rest = piece;
         while !rest.is_empty() && self.broken.is_none() {
             match framing.handle_input(rest, &mut self.released) {
@@ -55,10 +54,10 @@ impl Outcome {
             if framing.is_full() {
                 self.take_verdicts(framing);
                 match framing.phase() {
-                    Phase::Upgrade if upgrade => framing.pass_through(),
-                    Phase::Upgrade => framing.decline_upgrade(),
+                    Phase::Upgrade if declines => framing.decline_upgrade(),
+                    Phase::Upgrade => return,
                     Phase::Idle | Phase::Head => {}
-                    Phase::Body | Phase::Refused | Phase::PassThrough | Phase::Broken => {
+                    Phase::Body | Phase::Refused | Phase::Broken => {
                         panic!("full without a reason")
                     }
                 }
