@@ -15,7 +15,7 @@ use smoltcp::wire::IpAddress;
 
 use super::StreamError;
 use super::clock::{StreamClock, paced};
-use super::device::{Link, PacketSink};
+use super::device::{Link, PacketSink, Told};
 use super::guard::{Place, Segment};
 
 /// Bytes the client may send before the application has read them: the largest window that needs no scaling, and more
@@ -41,6 +41,10 @@ const DELIVERY: Duration = Duration::from_secs(600);
 /// How long a client that has got everything may take to close its half; a reset before could make it lose the answer
 /// that it has not read yet.
 const DRAIN: Duration = Duration::from_secs(30);
+
+/// How far a segment may be from where the client is. No window reaches as far; and at twice the distance smoltcp, whose
+/// comparisons of sequence numbers are signed, takes what is far ahead for what is behind, and panics.
+const FAR: u32 = 1 << 30;
 
 /// Whose turn it is in the life of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +92,8 @@ pub(super) struct Connection {
     due: Option<Instant>,
     /// The client's window as of its last segment.
     window: u16,
+    /// What our last segment said; `None` before the first.
+    told: Option<Told>,
     /// Waits for the client's window to open.
     writer: Option<Waker>,
     /// Why the application may not use it any more.
@@ -123,6 +129,7 @@ impl Connection {
             pending: false,
             due: None,
             window: segment.window,
+            told: None,
             writer: None,
             failed: None,
         }
@@ -160,6 +167,11 @@ impl Connection {
         !matches!(self.socket().state(), State::CloseWait | State::Closing | State::LastAck | State::TimeWait)
     }
 
+    /// Whether an honest client could have sent this segment now.
+    fn may_mean(&self, segment: &Segment) -> bool {
+        self.told.is_none_or(|told| segment.sequence.0.wrapping_sub(told.acknowledgment.0).unsigned_abs() < FAR)
+    }
+
     /// Gives the packet in `link` to the socket. True if this completed the handshake.
     pub(super) fn handle_segment<S: PacketSink>(
         &mut self,
@@ -168,13 +180,14 @@ impl Connection {
         link: &mut Link<'_, S>,
         at: Duration,
     ) -> bool {
-        if self.socket().state() == State::Closed {
-            // The reset that waits for room answers this segment too.
+        // The reset that waits for room answers a segment to a closed socket too.
+        if self.socket().state() == State::Closed || !self.may_mean(segment) {
             return false;
         }
         self.clock.hear(at);
         self.window = segment.window;
         let _ = interface.poll_ingress_single(self.clock.advance(at), link, &mut self.sockets);
+        self.told = link.take_told().or(self.told);
         self.pending = true;
         if let Some(writer) = self.writer.take() {
             writer.wake();
@@ -205,7 +218,9 @@ impl Connection {
             return Sent::Nothing;
         }
         self.pending = true;
-        match interface.poll_egress(time, link, &mut self.sockets) {
+        let result = interface.poll_egress(time, link, &mut self.sockets);
+        self.told = link.take_told().or(self.told);
+        match result {
             PollResult::SocketStateChanged => Sent::Packet,
             PollResult::None if link.is_starved() => Sent::Starved,
             PollResult::None => {

@@ -122,6 +122,28 @@ fn parsed(packet: &[u8]) -> (Ipv4Addr, Ipv4Addr, TcpRepr<'_>) {
     (from, to, repr)
 }
 
+/// Completes a handshake with bare segments; the serial number of the connection, and what the client acknowledged.
+fn shake_hands(stack: &mut Stack, sink: &mut Sink, now: Instant, address: Ipv4Addr, port: u16) -> (u32, TcpSeqNumber) {
+    let serial = stack.next_serial;
+    stack.handle_input(&tcp(CLIENT, address, 50_000, port), now, sink);
+    assert!(stack.poll_transmit(now, sink));
+    let syn_ack = sink.pop().unwrap();
+    let (_, _, repr) = parsed(&syn_ack);
+    assert_eq!((repr.control, repr.ack_number), (TcpControl::Syn, Some(TcpSeqNumber(1001))));
+    assert_eq!(stack.poll_event(), None, "half-open connections are nobody's business");
+    let ours = repr.seq_number + 1;
+    let ack = TcpRepr {
+        dst_port: port,
+        control: TcpControl::None,
+        seq_number: TcpSeqNumber(1001),
+        ack_number: Some(ours),
+        max_seg_size: None,
+        ..SEGMENT
+    };
+    stack.handle_input(&segment(CLIENT, address, &ack), now, sink);
+    (serial, ours)
+}
+
 /// The tunnel's outgoing buffer.
 struct Sink {
     packets: VecDeque<Vec<u8>>,

@@ -46,28 +46,6 @@ fn an_accepted_stream_says_whom_the_client_called() {
     assert_eq!(stack.poll_event(), None);
 }
 
-/// Completes a handshake with bare segments; the serial number of the connection, and what the client acknowledged.
-fn shake_hands(stack: &mut Stack, sink: &mut Sink, now: Instant, address: Ipv4Addr, port: u16) -> (u32, TcpSeqNumber) {
-    let serial = stack.next_serial;
-    stack.handle_input(&tcp(CLIENT, address, 50_000, port), now, sink);
-    assert!(stack.poll_transmit(now, sink));
-    let syn_ack = sink.pop().unwrap();
-    let (_, _, repr) = parsed(&syn_ack);
-    assert_eq!((repr.control, repr.ack_number), (TcpControl::Syn, Some(TcpSeqNumber(1001))));
-    assert_eq!(stack.poll_event(), None, "half-open connections are nobody's business");
-    let ours = repr.seq_number + 1;
-    let ack = TcpRepr {
-        dst_port: port,
-        control: TcpControl::None,
-        seq_number: TcpSeqNumber(1001),
-        ack_number: Some(ours),
-        max_seg_size: None,
-        ..SEGMENT
-    };
-    stack.handle_input(&segment(CLIENT, address, &ack), now, sink);
-    (serial, ours)
-}
-
 #[test]
 fn what_follows_the_clients_fin_is_not_read() {
     let now = start();
