@@ -92,7 +92,7 @@ pub(super) struct Connection {
     due: Option<Instant>,
     /// The client's window as of its last segment.
     window: u16,
-    /// What our last segment said; `None` before the first.
+    /// What our segments said; `None` before the first.
     told: Option<Told>,
     /// Waits for the client's window to open.
     writer: Option<Waker>,
@@ -168,8 +168,20 @@ impl Connection {
     }
 
     /// Whether an honest client could have sent this segment now.
+    ///
+    /// smoltcp believes an acknowledgment of bytes that are written but not yet sent, and would never send them. In the
+    /// handshake it asks for the exact number, and answers any other with a reset.
     fn may_mean(&self, segment: &Segment) -> bool {
-        self.told.is_none_or(|told| segment.sequence.0.wrapping_sub(told.acknowledgment.0).unsigned_abs() < FAR)
+        let Some(told) = self.told else { return true };
+        let near = segment.sequence.0.wrapping_sub(told.acknowledgment.0).unsigned_abs() < FAR;
+        let sent = segment.acknowledgment.is_none_or(|acknowledgment| acknowledgment <= told.end);
+        near && (sent || matches!(self.phase, Phase::HalfOpen { .. }))
+    }
+
+    fn remember<S: PacketSink>(&mut self, link: &mut Link<'_, S>) {
+        if let Some(told) = link.take_told() {
+            self.told = Some(told.after(self.told));
+        }
     }
 
     /// Gives the packet in `link` to the socket. True if this completed the handshake.
@@ -187,7 +199,7 @@ impl Connection {
         self.clock.hear(at);
         self.window = segment.window;
         let _ = interface.poll_ingress_single(self.clock.advance(at), link, &mut self.sockets);
-        self.told = link.take_told().or(self.told);
+        self.remember(link);
         self.pending = true;
         if let Some(writer) = self.writer.take() {
             writer.wake();
@@ -219,7 +231,7 @@ impl Connection {
         }
         self.pending = true;
         let result = interface.poll_egress(time, link, &mut self.sockets);
-        self.told = link.take_told().or(self.told);
+        self.remember(link);
         match result {
             PollResult::SocketStateChanged => Sent::Packet,
             PollResult::None if link.is_starved() => Sent::Starved,

@@ -76,6 +76,8 @@ pub(super) struct Link<'a, S> {
 /// What a segment of ours tells the client. smoltcp keeps these numbers to itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Told {
+    /// The sequence number behind all that was sent.
+    pub(super) end: TcpSeqNumber,
     pub(super) acknowledgment: TcpSeqNumber,
 }
 
@@ -83,7 +85,13 @@ impl Told {
     /// A reset tells nothing: some repeat the client's numbers.
     fn by(packet: &[u8]) -> Option<Self> {
         let tcp = TcpPacket::new_checked(packet.get(IPV4_HEADER_LEN..)?).ok()?;
-        (!tcp.rst()).then(|| Self { acknowledgment: tcp.ack_number() })
+        let end = tcp.seq_number() + tcp.segment_len();
+        (!tcp.rst()).then(|| Self { end, acknowledgment: tcp.ack_number() })
+    }
+
+    /// What is told after `before` was. A segment that is sent again ends where nothing new does.
+    pub(super) fn after(self, before: Option<Self>) -> Self {
+        Self { end: before.map_or(self.end, |before| self.end.max(before.end)), ..self }
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) struct Segment {
     /// SYN without ACK, RST or FIN.
     pub(super) opens: bool,
     pub(super) sequence: TcpSeqNumber,
+    pub(super) acknowledgment: Option<TcpSeqNumber>,
     /// The client's window, unscaled.
     pub(super) window: u16,
     /// Where the text begins in the packet.
@@ -150,6 +151,7 @@ fn admit_segment<'a>(payload: &'a [u8], destination: Ipv4Addr, config: &Config) 
         peer_port: tcp.src_port(),
         opens: tcp.syn() && !tcp.ack() && !tcp.rst() && !tcp.fin(),
         sequence: tcp.seq_number(),
+        acknowledgment: tcp.ack().then(|| tcp.ack_number()),
         window: tcp.window_len(),
         text_at: IPV4_HEADER_LEN + usize::from(tcp.header_len()),
     }))

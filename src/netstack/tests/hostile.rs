@@ -253,6 +253,37 @@ fn a_segment_far_beyond_a_fin_at_the_edge_of_the_window_is_ignored() {
     assert!(received[..len] == text);
 }
 
+#[test]
+fn an_acknowledgment_of_bytes_that_were_not_sent_is_ignored() {
+    let now = start();
+    let (mut stack, mut sink) = (stack(now), Sink::new(64 * 1024));
+    let (serial, ours) = shake_hands(&mut stack, &mut sink, now, SERVICE, 80);
+    let stream = StreamId { slot: 0, serial };
+    let cx = &mut Context::from_waker(Waker::noop());
+    let said = noise(200_000, 1);
+    assert_eq!(stack.poll_write(stream, cx, &said), Poll::Ready(Ok(said.len())));
+    let mut heard = Vec::new();
+    for _ in 0..100 {
+        stack.poll_transmit(now, &mut sink);
+        while let Some(packet) = sink.pop() {
+            heard.extend_from_slice(parsed(&packet).2.payload);
+        }
+        for beyond in [said.len(), heard.len() + 1, heard.len()] {
+            let acknowledgment = TcpRepr {
+                dst_port: 80,
+                control: TcpControl::None,
+                seq_number: TcpSeqNumber(1001),
+                ack_number: Some(ours + beyond),
+                window_len: 8000,
+                max_seg_size: None,
+                ..SEGMENT
+            };
+            stack.handle_input(&segment(CLIENT, SERVICE, &acknowledgment), now, &mut sink);
+        }
+    }
+    assert!(heard == said, "{} of {} bytes were sent", heard.len(), said.len());
+}
+
 /// One thing that happens to an open connection.
 #[derive(Clone, Debug)]
 enum Act {
