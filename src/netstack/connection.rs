@@ -108,7 +108,6 @@ impl Connection {
             Place::Gateway => (RESOLVER_RECEIVE_BUFFER, RESOLVER_SEND_BUFFER),
             Place::Services | Place::World => (RECEIVE_BUFFER, SEND_BUFFER),
         };
-        // Zeroed memory comes from the kernel page by page, when it is touched.
         let mut socket = Socket::new(SocketBuffer::new(vec![0; receive]), SocketBuffer::new(vec![0; send]));
         socket.set_nagle_enabled(false);
         socket.set_congestion_control(CongestionControl::None);

@@ -62,7 +62,7 @@ pub struct Config {
     pub services: Ipv4Net,
     /// The domain whose names are all ours, in lower case, without a dot at the end.
     pub suffix: Box<str>,
-    /// How many streams one session may have at a time. Each costs up to 320 KiB of buffers, as they fill.
+    /// How many streams one session may have at a time. Each costs 320 KiB of buffers.
     pub max_streams: usize,
 }
 
@@ -186,6 +186,8 @@ pub struct Stack {
     /// The connection that may send next.
     turn: usize,
     next_serial: u32,
+    /// Streams opened since the last [`poll_transmit`](Stack::poll_transmit), also those that are over.
+    opened: usize,
     /// At most two for each connection.
     events: VecDeque<Event>,
     /// [`Stack::clear`] was called.
@@ -212,6 +214,7 @@ impl Stack {
             connections: Vec::new(),
             turn: 0,
             next_serial: 0,
+            opened: 0,
             events: VecDeque::new(),
             over: false,
             counters: Counters::default(),
@@ -295,6 +298,7 @@ impl Stack {
     /// in which case time stands still for the connections until this is called again.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut impl PacketSink) -> bool {
         let at = self.clock.advance(now);
+        self.opened = 0;
         for connection in self.connections.iter_mut().flatten() {
             if connection.deadline().is_some_and(|(deadline, _)| deadline <= at) {
                 connection.reset();
@@ -425,7 +429,7 @@ impl Stack {
         }
         let full = match segment.place {
             Place::Gateway => resolvers >= MAX_RESOLVER_CONNECTIONS,
-            Place::Services | Place::World => streams >= self.config.max_streams,
+            Place::Services | Place::World => streams.max(self.opened) >= self.config.max_streams,
         };
         if full {
             self.counters.refused_full += 1;
@@ -433,6 +437,9 @@ impl Stack {
         }
         let connection = Connection::listen(segment, self.next_serial, at);
         self.next_serial = self.next_serial.wrapping_add(1);
+        // Its buffers are cleared even if its SYN turns out to be malformed or a reset follows, and a single read can hold
+        // thousands of such pairs.
+        self.opened += usize::from(segment.place != Place::Gateway);
         match self.connections.iter_mut().enumerate().find(|(_, slot)| slot.is_none()) {
             Some((slot, place)) => {
                 *place = Some(connection);

@@ -145,6 +145,34 @@ fn a_flood_of_syns_is_bounded_and_reaped() {
 }
 
 #[test]
+fn between_two_transmissions_no_more_streams_are_opened_than_a_session_may_have() {
+    let malformed = |port| {
+        let mut syn = tcp(CLIENT, SERVICE, port, 443);
+        assert_eq!(syn[40..42], [2, 4], "the option of the segment size");
+        syn[41] = 3;
+        vec![syn]
+    };
+    let taken_back = |port| {
+        let reset = TcpRepr { src_port: port, control: TcpControl::Rst, seq_number: TcpSeqNumber(1001), ..SEGMENT };
+        vec![tcp(CLIENT, SERVICE, port, 443), segment(CLIENT, SERVICE, &reset)]
+    };
+    let floods: [&dyn Fn(u16) -> Vec<Vec<u8>>; 2] = [&malformed, &taken_back];
+    for flood in floods {
+        let now = start();
+        let (mut stack, mut sink) = (stack(now), Sink::new(usize::MAX));
+        for packet in (1..1000).flat_map(flood) {
+            stack.handle_input(&packet, now, &mut sink);
+            assert!(stack.connections.is_empty() || stack.connections.len() == 1);
+        }
+        assert_eq!(stack.next_serial, MAX_STREAMS as u32);
+        assert_eq!(stack.counters().refused_full, 999 - MAX_STREAMS as u64);
+        stack.poll_transmit(now, &mut sink);
+        stack.handle_input(&tcp(CLIENT, SERVICE, 1, 443), now, &mut sink);
+        assert_eq!(stack.connections.len(), 1, "the next turn is a new one");
+    }
+}
+
+#[test]
 fn connections_that_come_and_go_leave_no_events_behind() {
     let mut net = Net::new();
     for _ in 0..50 {
