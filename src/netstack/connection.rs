@@ -195,7 +195,7 @@ impl Connection {
         if self.socket().state() == State::Closed || !self.may_mean(segment) {
             return false;
         }
-        self.clock.hear(at);
+        self.clock.hear(at, self.is_idle());
         self.window = segment.window;
         let _ = interface.poll_ingress_single(self.clock.advance(at), link, &mut self.sockets);
         self.remember(link);
@@ -289,6 +289,12 @@ impl Connection {
             | State::Closing
             | State::LastAck => false,
         }
+    }
+
+    /// Whether everything that was written, and a FIN, is acknowledged. smoltcp has no timer then that sends something.
+    fn is_idle(&self) -> bool {
+        let settled = matches!(self.socket().state(), State::Established | State::CloseWait | State::FinWait2);
+        settled && self.socket().send_queue() == 0
     }
 
     /// When the stack loses patience, and with what.

@@ -320,6 +320,36 @@ fn a_keep_alive_is_answered() {
 }
 
 #[test]
+fn every_keep_alive_without_data_is_answered() {
+    for busy in [false, true] {
+        let start = start();
+        let (mut stack, mut sink) = (stack(start), Sink::new(64 * 1024));
+        let (_, ours) = shake_hands(&mut stack, &mut sink, start, SERVICE, 443);
+        stack.poll_transmit(start, &mut sink);
+        assert_eq!(sink.packets.len(), 0);
+        for second in 1..=100 {
+            let now = start + Duration::from_secs(second);
+            if busy {
+                // Somebody else's turn.
+                stack.poll_transmit(now - Duration::from_millis(300), &mut sink);
+            }
+            let probe = TcpRepr {
+                control: TcpControl::None,
+                seq_number: TcpSeqNumber(1000),
+                ack_number: Some(ours),
+                max_seg_size: None,
+                ..SEGMENT
+            };
+            stack.handle_input(&segment(CLIENT, SERVICE, &probe), now, &mut sink);
+            stack.poll_transmit(now, &mut sink);
+            let answer = sink.pop().unwrap_or_else(|| panic!("probe {second} is not answered"));
+            assert_eq!(parsed(&answer).2.ack_number, Some(TcpSeqNumber(1001)));
+            assert_eq!(sink.packets.len(), 0);
+        }
+    }
+}
+
+#[test]
 fn streams_whose_host_is_no_longer_visible_are_reset_within_the_call() {
     let mut net = Net::new();
     let kept = net.connect(OTHER_SERVICE, 443, Talk::default(), Talk::default());
