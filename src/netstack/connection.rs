@@ -111,7 +111,6 @@ impl Connection {
         let mut socket = Socket::new(SocketBuffer::new(vec![0; receive]), SocketBuffer::new(vec![0; send]));
         socket.set_nagle_enabled(false);
         socket.set_congestion_control(CongestionControl::None);
-        socket.set_ack_delay(Some(paced(ACK_DELAY)));
         socket.listen((IpAddress::Ipv4(segment.address), segment.port)).expect("new, and the port is a served one");
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
@@ -184,12 +183,16 @@ impl Connection {
     }
 
     /// Gives the packet in `link` to the socket. True if this completed the handshake.
+    ///
+    /// While time stands still, because the link is `stalled`, an acknowledgement that is to wait would wait for the whole
+    /// of another stream's download.
     pub(super) fn handle_segment<S: PacketSink>(
         &mut self,
         segment: &Segment,
         interface: &mut Interface,
         link: &mut Link<'_, S>,
         at: Duration,
+        stalled: bool,
     ) -> bool {
         // The reset that waits for room answers a segment to a closed socket too.
         if self.socket().state() == State::Closed || !self.may_mean(segment) {
@@ -197,9 +200,10 @@ impl Connection {
         }
         self.clock.hear(at, self.is_idle());
         self.window = segment.window;
+        let delay = if stalled { Duration::ZERO } else { ACK_DELAY };
+        self.socket_mut().set_ack_delay(Some(paced(delay)));
         let _ = interface.poll_ingress_single(self.clock.advance(at), link, &mut self.sockets);
         self.remember(link);
-        self.pending = true;
         if let Some(writer) = self.writer.take() {
             writer.wake();
         }

@@ -377,7 +377,7 @@ impl Stack {
             false => segment.without_text(packet, &mut headers),
         };
         let mut link = Link::new(Some(packet), out, &mut self.overdraft, *max_packet);
-        let established = connection.handle_segment(segment, interface, &mut link, at);
+        let established = connection.handle_segment(segment, interface, &mut link, at, self.clock.is_stalled());
         match connection.phase() {
             Phase::Held if established => {
                 self.counters.accepted += 1;
