@@ -228,8 +228,10 @@ impl Connection {
         link: &mut Link<'_, S>,
         at: Duration,
     ) -> Sent {
+        // Most connections are idle, and each is asked after every packet of the one that is not.
+        let Some(due) = self.pending.then_some(Instant::ZERO).or(self.due) else { return Sent::Nothing };
         let time = self.clock.advance(at);
-        if self.phase == Phase::Over || !(self.pending || self.due.is_some_and(|due| due <= time)) {
+        if self.phase == Phase::Over || due > time {
             return Sent::Nothing;
         }
         self.pending = true;
