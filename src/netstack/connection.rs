@@ -160,7 +160,8 @@ impl Connection {
     }
 
     /// Whether the client may still say something. What follows its FIN is no part of the stream (RFC 9293, section
-    /// 3.10.7.4, seventh step), but smoltcp would read it.
+    /// 3.10.7.4, seventh step), but smoltcp would read it. What came before the FIN, though it belongs behind it, is read:
+    /// smoltcp has it already.
     pub(super) fn hears_text(&self) -> bool {
         !matches!(self.socket().state(), State::CloseWait | State::Closing | State::LastAck | State::TimeWait)
     }
