@@ -8,6 +8,8 @@ use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToke
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IPV4_HEADER_LEN, TcpPacket, TcpSeqNumber};
 
+use super::guard::LARGEST_HEADERS;
+
 /// Where packets go: the tunnel's outgoing buffer, which writes its own headers in front of each.
 pub trait PacketSink {
     /// Whether there is room for more. When there is none, the stack keeps what it has; only answers to what arrives
@@ -177,7 +179,11 @@ impl<S: PacketSink> TxToken for Outgoing<'_, S> {
         } else {
             // smoltcp cannot be told that an answer did not leave, so it writes it where nobody reads. Such answers
             // (resets, challenge acknowledgements) are all asked for again by a client that needs them.
-            fill(&mut vec![0; len])
+            // They have no text.
+            match [0; LARGEST_HEADERS].get_mut(..len) {
+                Some(nowhere) => fill(nowhere),
+                None => fill(&mut vec![0; len]),
+            }
         }
     }
 }
