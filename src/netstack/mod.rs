@@ -97,9 +97,7 @@ pub struct StreamId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A connection is established. It lives until the owner calls [`Stack::release`].
-    Accepted { stream: StreamId, address: Ipv4Addr, port: u16, peer_port: u16 },
-    /// The host of this stream is not visible any more: it was reset, and every call on it fails from now on.
-    Closed { stream: StreamId },
+    Accepted { stream: StreamId, address: Ipv4Addr, port: u16 },
 }
 
 /// Why a stream cannot be used.
@@ -188,7 +186,7 @@ pub struct Stack {
     next_serial: u32,
     /// Streams opened since the last [`poll_transmit`](Stack::poll_transmit), also those that are over.
     opened: usize,
-    /// At most two for each connection.
+    /// At most one for each connection.
     events: VecDeque<Event>,
     /// [`Stack::clear`] was called.
     over: bool,
@@ -232,21 +230,17 @@ impl Stack {
         self.seed = self.seed.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
     }
 
-    /// Sets what exists for this person from now on. Connections to a host that does not are reset before this returns.
+    /// Sets what exists for this person from now on. Connections to a host that does not are reset before this returns,
+    /// and every call on their streams fails.
     pub fn set_visible(&mut self, visible: Arc<Visible>) {
         self.visible = visible;
-        for (slot, connection) in self.connections.iter_mut().enumerate() {
-            let Some(connection) = connection else { continue };
+        for connection in self.connections.iter_mut().flatten() {
             let stays = connection.place == Place::Gateway || self.visible.contains(connection.address);
             if stays || connection.failed().is_some() {
                 continue;
             }
             match connection.phase() {
-                Phase::Held | Phase::Over => {
-                    connection.fail(StreamError::Aborted);
-                    let stream = StreamId { slot, serial: connection.serial };
-                    self.events.push_back(Event::Closed { stream });
-                }
+                Phase::Held | Phase::Over => connection.fail(StreamError::Aborted),
                 Phase::HalfOpen { .. } | Phase::Resolver | Phase::Delivering | Phase::Draining { .. } => {
                     connection.reset();
                 }
@@ -385,7 +379,6 @@ impl Stack {
                     stream: StreamId { slot, serial: connection.serial },
                     address: connection.address,
                     port: connection.port,
-                    peer_port: connection.peer_port,
                 });
             }
             Phase::Resolver => {

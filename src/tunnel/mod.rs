@@ -301,15 +301,8 @@ impl Tunnel {
         if let Some(event) = self.events.pop_front() {
             return Some(event);
         }
-        loop {
-            match self.stack.poll_event()? {
-                netstack::Event::Accepted { stream, address, port, .. } => {
-                    return Some(Event::Accepted(Accepted { stream, address, port }));
-                }
-                // The stream's owner learns it from its next read or write.
-                netstack::Event::Closed { .. } => {}
-            }
-        }
+        let netstack::Event::Accepted { stream, address, port } = self.stack.poll_event()?;
+        Some(Event::Accepted(Accepted { stream, address, port }))
     }
 
     fn handle_link(&mut self, event: ppp::Event, now: Instant) {

@@ -431,9 +431,8 @@ proptest! {
                 Act::Room(room) => sink.limit = if room { 64 * 1024 } else { 0 },
             }
             while let Some(event) = stack.poll_event() {
-                if let Event::Accepted { stream, .. } = event {
-                    streams.push(stream);
-                }
+                let Event::Accepted { stream, .. } = event;
+                streams.push(stream);
             }
             stack.poll_transmit(now, &mut sink);
             while let Some(packet) = sink.pop() {
