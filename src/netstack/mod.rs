@@ -98,6 +98,8 @@ pub struct StreamId {
 pub enum Event {
     /// A connection is established. It lives until the owner calls [`Stack::release`].
     Accepted { stream: StreamId, address: Ipv4Addr, port: u16 },
+    /// The first TCP segment to the world was refused.
+    WorldRefused,
 }
 
 /// Why a stream cannot be used.
@@ -186,7 +188,7 @@ pub struct Stack {
     next_serial: u32,
     /// Streams opened since the last [`poll_transmit`](Stack::poll_transmit), also those that are over.
     opened: usize,
-    /// At most one for each connection.
+    /// At most one for each connection, and one more.
     events: VecDeque<Event>,
     /// [`Stack::clear`] was called.
     over: bool,
@@ -405,6 +407,9 @@ impl Stack {
             // The same for SYN, ACK and RST, for hidden and for unused addresses: nothing.
             Place::Services => return Err(Refusal::Silence),
             Place::World => {
+                if self.counters.world_refused == 0 {
+                    self.events.push_back(Event::WorldRefused);
+                }
                 self.counters.world_refused += 1;
                 return Err(Refusal::Reset);
             }

@@ -153,6 +153,10 @@ impl Connections {
                             serving.await
                         }.in_current_span());
                     }
+                    Step::WorldRefused => tracing::info!(
+                        "this client sends connections for the internet into the tunnel: its profile is force-tunnel; \
+                         switch on split tunnelling"
+                    ),
                     Step::Ended(ended) => return Gone::Tunnel(ended),
                     Step::Login(_) | Step::Identification(_) | Step::Up(_) => {}
                 },

@@ -424,6 +424,7 @@ impl Net {
                 Event::Accepted { stream, .. } => {
                     self.servers.push((stream, self.accepts.pop_front().unwrap_or_default()));
                 }
+                Event::WorldRefused => {}
             }
         }
         for (stream, talk) in &mut self.servers {

@@ -416,7 +416,10 @@ impl Session {
         while let Some(event) = self.whole.poll_event() {
             let Some(same) = self.pieces.poll_event() else { panic!("{event:?} only at once") };
             assert_eq!(format!("{event:?}"), format!("{same:?}"));
-            assert!(!self.ended || matches!(event, Event::Accepted(_)), "{event:?} after the end");
+            assert!(
+                !self.ended || matches!(event, Event::Accepted(_) | Event::WorldRefused),
+                "{event:?} after the end"
+            );
             match event {
                 Event::LoginRequested(proof) => {
                     assert!(!self.asked, "a second login");
@@ -442,6 +445,7 @@ impl Session {
                         self.release(id);
                     }
                 }
+                Event::WorldRefused => assert!(self.up, "a packet was heard before the tunnel was up"),
                 Event::Ended(_) => self.ended = true,
             }
         }
