@@ -6,7 +6,8 @@
 //!
 //! 1. [`LinkClock`], one per stack: stands still while packets wait for room in the owner's buffer.
 //! 2. [`StreamClock`], one per connection: follows the link's clock at most [`LIVE`] beyond the last segment that the
-//!    client sent on this connection, and at a quarter of its pace ([`PACE`]).
+//!    client sent on this connection, and at a quarter of its pace ([`PACE`]). Only a silence in which nothing was on its
+//!    way is counted in full once it ends, for no timer but that of challenge acknowledgements is set then.
 //!
 //! What this relies on in smoltcp 0.14: the retransmission timeout is clamped to 1 s from below and starts at 1 s
 //! (`RTTE_MIN_RTO`, `RTTE_INITIAL_RTO`), the first zero-window probe waits for one retransmission timeout, and both
@@ -23,8 +24,7 @@ pub(super) const LIVE: Duration = Duration::from_millis(500);
 
 /// Milliseconds of the link for one of smoltcp's. It lifts the shortest retransmission timeout from 1 s to 4 s, far above
 /// what an outer connection that recovers from a loss, or a queue in front of a slow access line, adds to a round trip
-/// while the client talks. It also stretches smoltcp's pause between two challenge acknowledgements to 4 s, which still
-/// answers every keep-alive in use.
+/// while the client talks.
 const PACE: u32 = 4;
 
 /// A span of the link's time in smoltcp's.
@@ -87,9 +87,14 @@ impl StreamClock {
         Self { heard: at, seen: at, live: Duration::ZERO }
     }
 
-    /// A segment of this connection arrived.
-    pub(super) fn hear(&mut self, at: Duration) {
+    /// A segment of this connection arrived. If it was `idle`, nothing of ours was waiting for an acknowledgement.
+    ///
+    /// smoltcp answers a keep-alive without data as it challenges: once a second, which is how often a client may probe.
+    pub(super) fn hear(&mut self, at: Duration, idle: bool) {
         self.advance(at);
+        if idle && at > self.limit() {
+            self.live += PACE * (at - self.heard);
+        }
         self.heard = at;
     }
 
@@ -160,9 +165,19 @@ mod tests {
     fn a_streams_clock_runs_half_a_second_beyond_the_client() {
         let mut clock = StreamClock::new(SECOND);
         assert_eq!(clock.advance(60 * SECOND), paced_instant(LIVE));
-        clock.hear(60 * SECOND);
+        clock.hear(60 * SECOND, false);
         assert_eq!(clock.advance(60 * SECOND), paced_instant(LIVE), "the silence itself is not made up for");
         assert_eq!(clock.advance(61 * SECOND), paced_instant(2 * LIVE));
+    }
+
+    #[test]
+    fn a_silence_in_which_nothing_was_on_its_way_counts_in_full() {
+        let mut clock = StreamClock::new(SECOND);
+        clock.hear(SECOND + LIVE, true);
+        assert_eq!(clock.advance(SECOND + LIVE), paced_instant(LIVE), "not yet a silence");
+        let before = clock.shown();
+        clock.hear(61 * SECOND + LIVE, true);
+        assert!(clock.advance(61 * SECOND + LIVE) - before >= smoltcp::time::Duration::from_secs(60));
     }
 
     #[test]
@@ -177,7 +192,7 @@ mod tests {
     #[test]
     fn the_announced_time_is_when_the_clock_shows_the_deadline() {
         let mut clock = StreamClock::new(Duration::ZERO);
-        clock.hear(Duration::from_micros(1_234_567));
+        clock.hear(Duration::from_micros(1_234_567), false);
         let time = clock.advance(Duration::from_micros(1_300_001));
         let due = time + paced(Duration::from_millis(10));
         let at = clock.reaches(due).unwrap();

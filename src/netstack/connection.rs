@@ -15,7 +15,7 @@ use smoltcp::wire::IpAddress;
 
 use super::StreamError;
 use super::clock::{StreamClock, paced};
-use super::device::{Link, PacketSink};
+use super::device::{Link, PacketSink, Told};
 use super::guard::{Place, Segment};
 
 /// Bytes the client may send before the application has read them: the largest window that needs no scaling, and more
@@ -41,6 +41,10 @@ const DELIVERY: Duration = Duration::from_secs(600);
 /// How long a client that has got everything may take to close its half; a reset before could make it lose the answer
 /// that it has not read yet.
 const DRAIN: Duration = Duration::from_secs(30);
+
+/// How far a segment may be from where the client is. No window reaches as far; and at twice the distance smoltcp, whose
+/// comparisons of sequence numbers are signed, takes what is far ahead for what is behind, and panics.
+const FAR: u32 = 1 << 30;
 
 /// Whose turn it is in the life of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +92,8 @@ pub(super) struct Connection {
     due: Option<Instant>,
     /// The client's window as of its last segment.
     window: u16,
+    /// What our segments said; `None` before the first.
+    told: Option<Told>,
     /// Waits for the client's window to open.
     writer: Option<Waker>,
     /// Why the application may not use it any more.
@@ -102,11 +108,9 @@ impl Connection {
             Place::Gateway => (RESOLVER_RECEIVE_BUFFER, RESOLVER_SEND_BUFFER),
             Place::Services | Place::World => (RECEIVE_BUFFER, SEND_BUFFER),
         };
-        // Zeroed memory comes from the kernel page by page, when it is touched.
         let mut socket = Socket::new(SocketBuffer::new(vec![0; receive]), SocketBuffer::new(vec![0; send]));
         socket.set_nagle_enabled(false);
         socket.set_congestion_control(CongestionControl::None);
-        socket.set_ack_delay(Some(paced(ACK_DELAY)));
         socket.listen((IpAddress::Ipv4(segment.address), segment.port)).expect("new, and the port is a served one");
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
@@ -123,6 +127,7 @@ impl Connection {
             pending: false,
             due: None,
             window: segment.window,
+            told: None,
             writer: None,
             failed: None,
         }
@@ -155,27 +160,51 @@ impl Connection {
     }
 
     /// Whether the client may still say something. What follows its FIN is no part of the stream (RFC 9293, section
-    /// 3.10.7.4, seventh step), but smoltcp would read it.
+    /// 3.10.7.4, seventh step), but smoltcp would read it. What came before the FIN, though it belongs behind it, is read:
+    /// smoltcp has it already.
     pub(super) fn hears_text(&self) -> bool {
         !matches!(self.socket().state(), State::CloseWait | State::Closing | State::LastAck | State::TimeWait)
     }
 
+    /// Whether an honest client could have sent this segment now.
+    ///
+    /// smoltcp believes an acknowledgment of bytes that are written but not yet sent, and would never send them. In the
+    /// handshake it asks for the exact number, and answers any other with a reset.
+    fn may_mean(&self, segment: &Segment) -> bool {
+        let Some(told) = self.told else { return true };
+        let near = segment.sequence.0.wrapping_sub(told.acknowledgment.0).unsigned_abs() < FAR;
+        let sent = segment.acknowledgment.is_none_or(|acknowledgment| acknowledgment <= told.end);
+        near && (sent || matches!(self.phase, Phase::HalfOpen { .. }))
+    }
+
+    fn remember<S: PacketSink>(&mut self, link: &mut Link<'_, S>) {
+        if let Some(told) = link.take_told() {
+            self.told = Some(told.after(self.told));
+        }
+    }
+
     /// Gives the packet in `link` to the socket. True if this completed the handshake.
+    ///
+    /// While time stands still, because the link is `stalled`, an acknowledgement that is to wait would wait for the whole
+    /// of another stream's download.
     pub(super) fn handle_segment<S: PacketSink>(
         &mut self,
         segment: &Segment,
         interface: &mut Interface,
         link: &mut Link<'_, S>,
         at: Duration,
+        stalled: bool,
     ) -> bool {
-        if self.socket().state() == State::Closed {
-            // The reset that waits for room answers this segment too.
+        // The reset that waits for room answers a segment to a closed socket too.
+        if self.socket().state() == State::Closed || !self.may_mean(segment) {
             return false;
         }
-        self.clock.hear(at);
+        self.clock.hear(at, self.is_idle());
         self.window = segment.window;
+        let delay = if stalled { Duration::ZERO } else { ACK_DELAY };
+        self.socket_mut().set_ack_delay(Some(paced(delay)));
         let _ = interface.poll_ingress_single(self.clock.advance(at), link, &mut self.sockets);
-        self.pending = true;
+        self.remember(link);
         if let Some(writer) = self.writer.take() {
             writer.wake();
         }
@@ -200,12 +229,16 @@ impl Connection {
         link: &mut Link<'_, S>,
         at: Duration,
     ) -> Sent {
+        // Most connections are idle, and each is asked after every packet of the one that is not.
+        let Some(due) = self.pending.then_some(Instant::ZERO).or(self.due) else { return Sent::Nothing };
         let time = self.clock.advance(at);
-        if self.phase == Phase::Over || !(self.pending || self.due.is_some_and(|due| due <= time)) {
+        if self.phase == Phase::Over || due > time {
             return Sent::Nothing;
         }
         self.pending = true;
-        match interface.poll_egress(time, link, &mut self.sockets) {
+        let result = interface.poll_egress(time, link, &mut self.sockets);
+        self.remember(link);
+        match result {
             PollResult::SocketStateChanged => Sent::Packet,
             PollResult::None if link.is_starved() => Sent::Starved,
             PollResult::None => {
@@ -263,6 +296,12 @@ impl Connection {
             | State::Closing
             | State::LastAck => false,
         }
+    }
+
+    /// Whether everything that was written, and a FIN, is acknowledged. smoltcp has no timer then that sends something.
+    fn is_idle(&self) -> bool {
+        let settled = matches!(self.socket().state(), State::Established | State::CloseWait | State::FinWait2);
+        settled && self.socket().send_queue() == 0
     }
 
     /// When the stack loses patience, and with what.

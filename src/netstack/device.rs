@@ -6,7 +6,9 @@
 use smoltcp::iface::{Config, Interface};
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
-use smoltcp::wire::HardwareAddress;
+use smoltcp::wire::{HardwareAddress, IPV4_HEADER_LEN, TcpPacket, TcpSeqNumber};
+
+use super::guard::LARGEST_HEADERS;
 
 /// Where packets go: the tunnel's outgoing buffer, which writes its own headers in front of each.
 pub trait PacketSink {
@@ -70,6 +72,29 @@ pub(super) struct Link<'a, S> {
     overdraft: &'a mut Overdraft,
     max_packet: usize,
     starved: bool,
+    told: Option<Told>,
+}
+
+/// What a segment of ours tells the client. smoltcp keeps these numbers to itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    /// The sequence number behind all that was sent.
+    pub(super) end: TcpSeqNumber,
+    pub(super) acknowledgment: TcpSeqNumber,
+}
+
+impl Told {
+    /// A reset tells nothing: some repeat the client's numbers.
+    fn by(packet: &[u8]) -> Option<Self> {
+        let tcp = TcpPacket::new_checked(packet.get(IPV4_HEADER_LEN..)?).ok()?;
+        let end = tcp.seq_number() + tcp.segment_len();
+        (!tcp.rst()).then(|| Self { end, acknowledgment: tcp.ack_number() })
+    }
+
+    /// What is told after `before` was. A segment that is sent again ends where nothing new does.
+    pub(super) fn after(self, before: Option<Self>) -> Self {
+        Self { end: before.map_or(self.end, |before| self.end.max(before.end)), ..self }
+    }
 }
 
 impl<'a, S: PacketSink> Link<'a, S> {
@@ -79,12 +104,17 @@ impl<'a, S: PacketSink> Link<'a, S> {
         overdraft: &'a mut Overdraft,
         max_packet: usize,
     ) -> Self {
-        Self { input, sink, overdraft, max_packet, starved: false }
+        Self { input, sink, overdraft, max_packet, starved: false, told: None }
     }
 
     /// Whether a packet was kept back for lack of room.
     pub(super) fn is_starved(&self) -> bool {
         self.starved
+    }
+
+    /// What the last segment told, if one was made since this was asked.
+    pub(super) fn take_told(&mut self) -> Option<Told> {
+        self.told.take()
     }
 }
 
@@ -100,12 +130,12 @@ impl<S: PacketSink> Device for Link<'_, S> {
 
     fn receive(&mut self, _: Instant) -> Option<(Received<'_>, Outgoing<'_, S>)> {
         let packet = self.input.take()?;
-        Some((Received(packet), Outgoing { sink: self.sink, answer: Some(self.overdraft) }))
+        Some((Received(packet), Outgoing { sink: self.sink, answer: Some(self.overdraft), told: &mut self.told }))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Outgoing<'_, S>> {
         self.starved = !self.sink.has_room();
-        (!self.starved).then_some(Outgoing { sink: self.sink, answer: None })
+        (!self.starved).then_some(Outgoing { sink: self.sink, answer: None, told: &mut self.told })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -133,17 +163,27 @@ pub(super) struct Outgoing<'t, S> {
     sink: &'t mut S,
     /// Present for an answer to a packet, which needs no room but counts as overdraft.
     answer: Option<&'t mut Overdraft>,
+    told: &'t mut Option<Told>,
 }
 
 impl<S: PacketSink> TxToken for Outgoing<'_, S> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let fill = |packet: &mut [u8]| {
+            let result = f(packet);
+            *self.told = Told::by(packet);
+            result
+        };
         let admitted = self.answer.is_none_or(|overdraft| overdraft.admits(len, self.sink));
         if admitted {
-            self.sink.packet(len, f)
+            self.sink.packet(len, fill)
         } else {
             // smoltcp cannot be told that an answer did not leave, so it writes it where nobody reads. Such answers
             // (resets, challenge acknowledgements) are all asked for again by a client that needs them.
-            f(&mut vec![0; len])
+            // They have no text.
+            match [0; LARGEST_HEADERS].get_mut(..len) {
+                Some(nowhere) => fill(nowhere),
+                None => fill(&mut vec![0; len]),
+            }
         }
     }
 }

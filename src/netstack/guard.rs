@@ -6,7 +6,7 @@
 
 use std::net::Ipv4Addr;
 
-use smoltcp::wire::{IPV4_HEADER_LEN, IpProtocol, Ipv4Packet, TcpPacket, UdpPacket};
+use smoltcp::wire::{IPV4_HEADER_LEN, IpProtocol, Ipv4Packet, TcpPacket, TcpSeqNumber, UdpPacket};
 
 use super::Config;
 
@@ -37,6 +37,8 @@ pub(super) struct Segment {
     pub(super) peer_port: u16,
     /// SYN without ACK, RST or FIN.
     pub(super) opens: bool,
+    pub(super) sequence: TcpSeqNumber,
+    pub(super) acknowledgment: Option<TcpSeqNumber>,
     /// The client's window, unscaled.
     pub(super) window: u16,
     /// Where the text begins in the packet.
@@ -148,6 +150,8 @@ fn admit_segment<'a>(payload: &'a [u8], destination: Ipv4Addr, config: &Config) 
         port: tcp.dst_port(),
         peer_port: tcp.src_port(),
         opens: tcp.syn() && !tcp.ack() && !tcp.rst() && !tcp.fin(),
+        sequence: tcp.seq_number(),
+        acknowledgment: tcp.ack().then(|| tcp.ack_number()),
         window: tcp.window_len(),
         text_at: IPV4_HEADER_LEN + usize::from(tcp.header_len()),
     }))

@@ -62,7 +62,7 @@ pub struct Config {
     pub services: Ipv4Net,
     /// The domain whose names are all ours, in lower case, without a dot at the end.
     pub suffix: Box<str>,
-    /// How many streams one session may have at a time. Each costs up to 320 KiB of buffers, as they fill.
+    /// How many streams one session may have at a time. Each costs 320 KiB of buffers.
     pub max_streams: usize,
 }
 
@@ -97,9 +97,9 @@ pub struct StreamId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A connection is established. It lives until the owner calls [`Stack::release`].
-    Accepted { stream: StreamId, address: Ipv4Addr, port: u16, peer_port: u16 },
-    /// The host of this stream is not visible any more: it was reset, and every call on it fails from now on.
-    Closed { stream: StreamId },
+    Accepted { stream: StreamId, address: Ipv4Addr, port: u16 },
+    /// The first TCP segment to the world was refused.
+    WorldRefused,
 }
 
 /// Why a stream cannot be used.
@@ -186,7 +186,9 @@ pub struct Stack {
     /// The connection that may send next.
     turn: usize,
     next_serial: u32,
-    /// At most two for each connection.
+    /// Streams opened since the last [`poll_transmit`](Stack::poll_transmit), also those that are over.
+    opened: usize,
+    /// At most one for each connection, and one more.
     events: VecDeque<Event>,
     /// [`Stack::clear`] was called.
     over: bool,
@@ -212,6 +214,7 @@ impl Stack {
             connections: Vec::new(),
             turn: 0,
             next_serial: 0,
+            opened: 0,
             events: VecDeque::new(),
             over: false,
             counters: Counters::default(),
@@ -229,21 +232,17 @@ impl Stack {
         self.seed = self.seed.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
     }
 
-    /// Sets what exists for this person from now on. Connections to a host that does not are reset before this returns.
+    /// Sets what exists for this person from now on. Connections to a host that does not are reset before this returns,
+    /// and every call on their streams fails.
     pub fn set_visible(&mut self, visible: Arc<Visible>) {
         self.visible = visible;
-        for (slot, connection) in self.connections.iter_mut().enumerate() {
-            let Some(connection) = connection else { continue };
+        for connection in self.connections.iter_mut().flatten() {
             let stays = connection.place == Place::Gateway || self.visible.contains(connection.address);
             if stays || connection.failed().is_some() {
                 continue;
             }
             match connection.phase() {
-                Phase::Held | Phase::Over => {
-                    connection.fail(StreamError::Aborted);
-                    let stream = StreamId { slot, serial: connection.serial };
-                    self.events.push_back(Event::Closed { stream });
-                }
+                Phase::Held | Phase::Over => connection.fail(StreamError::Aborted),
                 Phase::HalfOpen { .. } | Phase::Resolver | Phase::Delivering | Phase::Draining { .. } => {
                     connection.reset();
                 }
@@ -295,6 +294,7 @@ impl Stack {
     /// in which case time stands still for the connections until this is called again.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut impl PacketSink) -> bool {
         let at = self.clock.advance(now);
+        self.opened = 0;
         for connection in self.connections.iter_mut().flatten() {
             if connection.deadline().is_some_and(|(deadline, _)| deadline <= at) {
                 connection.reset();
@@ -373,7 +373,7 @@ impl Stack {
             false => segment.without_text(packet, &mut headers),
         };
         let mut link = Link::new(Some(packet), out, &mut self.overdraft, *max_packet);
-        let established = connection.handle_segment(segment, interface, &mut link, at);
+        let established = connection.handle_segment(segment, interface, &mut link, at, self.clock.is_stalled());
         match connection.phase() {
             Phase::Held if established => {
                 self.counters.accepted += 1;
@@ -381,7 +381,6 @@ impl Stack {
                     stream: StreamId { slot, serial: connection.serial },
                     address: connection.address,
                     port: connection.port,
-                    peer_port: connection.peer_port,
                 });
             }
             Phase::Resolver => {
@@ -408,6 +407,9 @@ impl Stack {
             // The same for SYN, ACK and RST, for hidden and for unused addresses: nothing.
             Place::Services => return Err(Refusal::Silence),
             Place::World => {
+                if self.counters.world_refused == 0 {
+                    self.events.push_back(Event::WorldRefused);
+                }
                 self.counters.world_refused += 1;
                 return Err(Refusal::Reset);
             }
@@ -425,7 +427,7 @@ impl Stack {
         }
         let full = match segment.place {
             Place::Gateway => resolvers >= MAX_RESOLVER_CONNECTIONS,
-            Place::Services | Place::World => streams >= self.config.max_streams,
+            Place::Services | Place::World => streams.max(self.opened) >= self.config.max_streams,
         };
         if full {
             self.counters.refused_full += 1;
@@ -433,6 +435,9 @@ impl Stack {
         }
         let connection = Connection::listen(segment, self.next_serial, at);
         self.next_serial = self.next_serial.wrapping_add(1);
+        // Its buffers are cleared even if its SYN turns out to be malformed or a reset follows, and a single read can hold
+        // thousands of such pairs.
+        self.opened += usize::from(segment.place != Place::Gateway);
         match self.connections.iter_mut().enumerate().find(|(_, slot)| slot.is_none()) {
             Some((slot, place)) => {
                 *place = Some(connection);

@@ -74,11 +74,6 @@ impl Stack {
         }
     }
 
-    /// Ready at once: nothing that was written waits for a flush.
-    pub fn poll_flush(&mut self, stream: StreamId, _: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        Poll::Ready(self.usable(stream).map(|_| ()))
-    }
-
     /// Closes the writing half: a FIN follows what was written. Ready at once; see [`release`](Self::release) for what
     /// becomes of it.
     pub fn poll_shutdown(&mut self, stream: StreamId, _: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
@@ -88,13 +83,6 @@ impl Stack {
         };
         connection.socket_mut().close();
         Poll::Ready(Ok(()))
-    }
-
-    /// Resets the connection. The stream still has to be released.
-    pub fn abort(&mut self, stream: StreamId) {
-        if let Ok(connection) = self.usable(stream) {
-            connection.fail(StreamError::Aborted);
-        }
     }
 
     /// The owner has dropped its handle; `stream` is not used again.

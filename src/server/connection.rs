@@ -156,6 +156,10 @@ impl Connections {
                             serving.await
                         }.in_current_span());
                     }
+                    Step::WorldRefused => tracing::info!(
+                        "this client sends connections for the internet into the tunnel: its profile is force-tunnel; \
+                         switch on split tunnelling"
+                    ),
                     Step::Ended(ended) => return Gone::Tunnel(ended),
                     Step::Login(_) | Step::Identification(_) | Step::Up(_) => {}
                 },
@@ -201,7 +205,7 @@ impl Connections {
     }
 
     /// Drain: open requests may finish, new streams are refused by dropping them. Whoever is killed or loses access
-    /// meanwhile is cut at once, as at any other time.
+    /// meanwhile is cut at once, as at any other time; what outlasts the grace is reset.
     async fn let_finish(
         &self,
         driver: &mut Driver,
@@ -217,7 +221,10 @@ impl Connections {
             tokio::select! {
                 why = &mut cut => return Gone::Session(why),
                 () = &mut too_old => return Gone::Session(Why::TooOld),
-                () = &mut grace => break,
+                () = &mut grace => {
+                    driver.close();
+                    return Gone::Session(Why::Drain);
+                }
                 Ok(()) = generations.changed() => self.look_again(driver, session),
                 step = driver.next() => if let Step::Ended(ended) = step { return Gone::Tunnel(ended) },
                 Some(served) = streams.join_next() => report(served),

@@ -219,6 +219,7 @@ pub(super) async fn log_in(
             }
             // Nobody is known yet, so nothing is visible and nothing is served.
             Step::Stream(stream, _) => drop(stream),
+            Step::WorldRefused => {}
             Step::Ended(ended) => break Over::Tunnel(ended),
         }
     };

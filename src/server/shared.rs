@@ -126,13 +126,6 @@ impl Shared {
         for (reason, count) in refused {
             metrics::counter!(telemetry::STREAMS_REFUSED, "reason" => reason).increment(count);
         }
-        if counters.world_refused > 0 {
-            tracing::info!(
-                refused = counters.world_refused,
-                "this client sent connections for the internet into the tunnel: its profile is force-tunnel; \
-                 switch on split tunnelling"
-            );
-        }
         self.record(&audit::Event::TunnelDown(audit::TunnelDown {
             session: session.id(),
             user: login.subject().as_str(),

@@ -72,6 +72,8 @@ pub enum Step {
     Up(Binding),
     /// Serve this stream.
     Stream(TunnelStream, Accepted),
+    /// The client sends what is for the internet into the tunnel.
+    WorldRefused,
     /// The tunnel is over.
     Ended(Ended),
 }
@@ -254,6 +256,7 @@ impl Driver {
             Event::Accepted(accepted) => {
                 Step::Stream(TunnelStream::new(self.shared.clone(), accepted.stream), accepted)
             }
+            Event::WorldRefused => Step::WorldRefused,
             Event::Ended(end) => Step::Ended(Ended::Machine(end)),
         })
     }

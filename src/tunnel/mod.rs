@@ -60,6 +60,8 @@ pub enum Event {
     Up(Binding),
     /// The client opened a stream to an address of a visible host.
     Accepted(Accepted),
+    /// The client sent a connection for the internet into the tunnel, for the first time. It was refused.
+    WorldRefused,
     /// Nothing more will come; flush what [`Tunnel::poll_transmit`] gave and close.
     Ended(End),
 }
@@ -301,15 +303,10 @@ impl Tunnel {
         if let Some(event) = self.events.pop_front() {
             return Some(event);
         }
-        loop {
-            match self.stack.poll_event()? {
-                netstack::Event::Accepted { stream, address, port, .. } => {
-                    return Some(Event::Accepted(Accepted { stream, address, port }));
-                }
-                // The stream's owner learns it from its next read or write.
-                netstack::Event::Closed { .. } => {}
-            }
-        }
+        Some(match self.stack.poll_event()? {
+            netstack::Event::Accepted { stream, address, port } => Event::Accepted(Accepted { stream, address, port }),
+            netstack::Event::WorldRefused => Event::WorldRefused,
+        })
     }
 
     fn handle_link(&mut self, event: ppp::Event, now: Instant) {

@@ -123,7 +123,7 @@ impl Pair {
             Event::LoginRequested(proof) if self.judge => self.tunnel.resolve_login(verdict(&proof), self.now),
             Event::LoginRequested(proof) => self.waiting = Some(proof),
             Event::Ended(end) => self.end = Some(end),
-            Event::Identification(_) | Event::Up(_) | Event::Accepted(_) => {}
+            Event::Identification(_) | Event::Up(_) | Event::Accepted(_) | Event::WorldRefused => {}
         }
     }
 

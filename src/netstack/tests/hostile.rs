@@ -106,7 +106,8 @@ fn nt_49_the_world_is_reset_and_counted_and_special_addresses_are_silent() {
         assert_eq!(sink.packets.drain(..).count(), resets, "{to}");
     }
     assert_eq!(stack.counters().world_refused, 3);
-    assert_eq!(stack.poll_event(), None, "no flow is ever opened");
+    assert_eq!(stack.poll_event(), Some(Event::WorldRefused));
+    assert_eq!(stack.poll_event(), None, "it is said once, and no flow is ever opened");
     assert!(stack.connections.is_empty());
 }
 
@@ -142,6 +143,34 @@ fn a_flood_of_syns_is_bounded_and_reaped() {
     assert_eq!(stack.connections.len(), MAX_STREAMS);
     stack.poll_transmit(now + Duration::from_secs(10), &mut sink);
     assert!(stack.connections.is_empty());
+}
+
+#[test]
+fn between_two_transmissions_no_more_streams_are_opened_than_a_session_may_have() {
+    let malformed = |port| {
+        let mut syn = tcp(CLIENT, SERVICE, port, 443);
+        assert_eq!(syn[40..42], [2, 4], "the option of the segment size");
+        syn[41] = 3;
+        vec![syn]
+    };
+    let taken_back = |port| {
+        let reset = TcpRepr { src_port: port, control: TcpControl::Rst, seq_number: TcpSeqNumber(1001), ..SEGMENT };
+        vec![tcp(CLIENT, SERVICE, port, 443), segment(CLIENT, SERVICE, &reset)]
+    };
+    let floods: [&dyn Fn(u16) -> Vec<Vec<u8>>; 2] = [&malformed, &taken_back];
+    for flood in floods {
+        let now = start();
+        let (mut stack, mut sink) = (stack(now), Sink::new(usize::MAX));
+        for packet in (1..1000).flat_map(flood) {
+            stack.handle_input(&packet, now, &mut sink);
+            assert!(stack.connections.is_empty() || stack.connections.len() == 1);
+        }
+        assert_eq!(stack.next_serial, MAX_STREAMS as u32);
+        assert_eq!(stack.counters().refused_full, 999 - MAX_STREAMS as u64);
+        stack.poll_transmit(now, &mut sink);
+        stack.handle_input(&tcp(CLIENT, SERVICE, 1, 443), now, &mut sink);
+        assert_eq!(stack.connections.len(), 1, "the next turn is a new one");
+    }
 }
 
 #[test]
@@ -208,10 +237,97 @@ fn packet() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![any::<Vec<u8>>(), built(), bent]
 }
 
+/// Far enough from a sequence number for what is ahead to look as if it were behind.
+fn far() -> impl Strategy<Value = i32> {
+    let around = prop::sample::select(vec![i32::MIN, 1 << 30, -(1 << 30)]);
+    (around, prop_oneof![-3..3, -70_000..70_000]).prop_map(|(far, near)| far.wrapping_add(near))
+}
+
+#[test]
+fn a_segment_far_beyond_a_fin_at_the_edge_of_the_window_is_ignored() {
+    let now = start();
+    let (mut stack, mut sink) = (stack(now), Sink::new(64 * 1024));
+    let (_, ours) = shake_hands(&mut stack, &mut sink, now, SERVICE, 80);
+    let mut say = |stack: &mut Stack, control, sequence: i32, payload: &[u8]| {
+        let repr = TcpRepr {
+            dst_port: 80,
+            control,
+            seq_number: TcpSeqNumber(sequence),
+            ack_number: Some(ours),
+            max_seg_size: None,
+            payload,
+            ..SEGMENT
+        };
+        stack.handle_input(&segment(CLIENT, SERVICE, &repr), now, &mut sink);
+    };
+    // Nothing leaves meanwhile, so the window stays where it is until it is full.
+    let text = noise(65_535, 1);
+    let mut sequence = 1001;
+    for piece in text.chunks(1285) {
+        let control = if sequence == 1001 + 50 * 1285 { TcpControl::Fin } else { TcpControl::None };
+        say(&mut stack, control, sequence, piece);
+        sequence += i32::try_from(piece.len()).unwrap();
+    }
+    let beyond_the_fin = sequence + 1;
+    for far in [i32::MAX, i32::MIN, i32::MAX - 1, 1 << 30] {
+        say(&mut stack, TcpControl::None, beyond_the_fin.wrapping_add(far), b"");
+    }
+    let stream = StreamId { slot: 0, serial: 0 };
+    let mut received = vec![0; 70_000];
+    let cx = &mut Context::from_waker(Waker::noop());
+    let mut len = 0;
+    while let Poll::Ready(Ok(read @ 1..)) = stack.poll_read(stream, cx, &mut received[len..]) {
+        len += read;
+    }
+    assert!(received[..len] == text);
+}
+
+#[test]
+fn an_acknowledgment_of_bytes_that_were_not_sent_is_ignored() {
+    let now = start();
+    let (mut stack, mut sink) = (stack(now), Sink::new(64 * 1024));
+    let (serial, ours) = shake_hands(&mut stack, &mut sink, now, SERVICE, 80);
+    let stream = StreamId { slot: 0, serial };
+    let cx = &mut Context::from_waker(Waker::noop());
+    let said = noise(200_000, 1);
+    assert_eq!(stack.poll_write(stream, cx, &said), Poll::Ready(Ok(said.len())));
+    let mut heard = Vec::new();
+    for _ in 0..100 {
+        stack.poll_transmit(now, &mut sink);
+        while let Some(packet) = sink.pop() {
+            heard.extend_from_slice(parsed(&packet).2.payload);
+        }
+        for beyond in [said.len(), heard.len() + 1, heard.len()] {
+            let acknowledgment = TcpRepr {
+                dst_port: 80,
+                control: TcpControl::None,
+                seq_number: TcpSeqNumber(1001),
+                ack_number: Some(ours + beyond),
+                window_len: 8000,
+                max_seg_size: None,
+                ..SEGMENT
+            };
+            stack.handle_input(&segment(CLIENT, SERVICE, &acknowledgment), now, &mut sink);
+        }
+    }
+    assert!(heard == said, "{} of {} bytes were sent", heard.len(), said.len());
+}
+
 /// One thing that happens to an open connection.
 #[derive(Clone, Debug)]
 enum Act {
-    Segment { control: TcpControl, seq: i32, ack: Option<i32>, window: u16, len: usize, absolute: bool },
+    Segment {
+        control: TcpControl,
+        seq: i32,
+        ack: Option<i32>,
+        window: u16,
+        len: usize,
+        absolute: bool,
+    },
+    /// Text up to the edge of the window, with a FIN or without.
+    Fill {
+        fin: bool,
+    },
     Write(usize),
     Read(usize),
     Shutdown,
@@ -229,13 +345,14 @@ fn act() -> impl Strategy<Value = Act> {
         TcpControl::Fin,
         TcpControl::Rst,
     ]);
-    let near = || prop_oneof![4 => Just(0), 2 => -3..3, 1 => -70_000..70_000, 1 => any::<i32>()];
+    let near = || prop_oneof![4 => Just(0), 2 => -3..3, 1 => -70_000..70_000, 1 => far(), 1 => any::<i32>()];
     let window = prop_oneof![Just(0), Just(1), Just(u16::MAX), any::<u16>()];
     prop_oneof![
         6 => (control, near(), prop::option::weighted(0.9, near()), window, 0..1300_usize, any::<bool>())
             .prop_map(|(control, seq, ack, window, len, absolute)| {
                 Act::Segment { control, seq, ack, window, len, absolute }
             }),
+        1 => any::<bool>().prop_map(|fin| Act::Fill { fin }),
         2 => (0..100_000_usize).prop_map(Act::Write),
         2 => (0..70_000_usize).prop_map(Act::Read),
         1 => Just(Act::Shutdown),
@@ -259,7 +376,8 @@ proptest! {
         let cx = &mut Context::from_waker(Waker::noop());
         stack.handle_input(&tcp(CLIENT, SERVICE, 50_000, 443), now, &mut sink);
         stack.poll_transmit(now, &mut sink);
-        let (mut next, mut acked) = (TcpSeqNumber(1001), parsed(&sink.pop().unwrap()).2.seq_number);
+        let (mut next, mut edge) = (TcpSeqNumber(1001), TcpSeqNumber(1001) + 65_535);
+        let mut acked = parsed(&sink.pop().unwrap()).2.seq_number + 1;
         let mut streams = Vec::new();
         for act in acts {
             match act {
@@ -276,6 +394,23 @@ proptest! {
                         ..SEGMENT
                     };
                     stack.handle_input(&segment(CLIENT, SERVICE, &repr), now, &mut sink);
+                }
+                Act::Fill { fin } => {
+                    while next < edge {
+                        let payload = vec![0x61; (edge - next).min(1285)];
+                        let end = next + payload.len();
+                        let repr = TcpRepr {
+                            control: if fin && end == edge { TcpControl::Fin } else { TcpControl::None },
+                            seq_number: next,
+                            ack_number: Some(acked),
+                            max_seg_size: None,
+                            payload: &payload,
+                            ..SEGMENT
+                        };
+                        stack.handle_input(&segment(CLIENT, SERVICE, &repr), now, &mut sink);
+                        next = end;
+                    }
+                    next = next + usize::from(fin);
                 }
                 Act::Write(len) => {
                     for &stream in &streams {
@@ -307,6 +442,7 @@ proptest! {
                 let (_, _, repr) = parsed(&packet);
                 acked = repr.seq_number + repr.segment_len();
                 next = repr.ack_number.unwrap_or(next);
+                edge = next + usize::from(repr.window_len);
             }
             if let Some((at, why)) = stack.poll_timeout(now) {
                 prop_assert!(at > now, "{why} again and again");

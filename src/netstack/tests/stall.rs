@@ -142,3 +142,24 @@ fn a_lone_segment_is_acknowledged_within_ten_milliseconds() {
     net.run_for(Duration::from_millis(10));
     assert_eq!(net.client_socket(0).send_queue(), 0);
 }
+
+#[test]
+fn a_download_that_fills_the_link_does_not_hold_back_the_acknowledgements_of_others() {
+    let mut net = in_full_swing(Talk::default());
+    let other = net.connect(SERVICE, 443, Talk::default(), Talk::default());
+    net.exchange_once();
+    net.exchange_once();
+    net.exchange_once();
+    net.sink.limit = 1;
+    net.downlink = Downlink::Narrow(1);
+    for _ in 0..100 {
+        net.exchange_once();
+    }
+    net.clients[other].1.to_send.extend(b"x");
+    for _ in 0..20 {
+        net.now += Duration::from_millis(5);
+        net.exchange_once();
+        assert!(net.stack.clock.is_stalled());
+    }
+    assert_eq!(net.client_socket(other).send_queue(), 0);
+}

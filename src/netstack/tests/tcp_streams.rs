@@ -36,36 +36,9 @@ fn an_accepted_stream_says_whom_the_client_called() {
     let (serial, _) = shake_hands(&mut stack, &mut sink, now, OTHER_SERVICE, 80);
     assert_eq!(
         stack.poll_event(),
-        Some(Event::Accepted {
-            stream: StreamId { slot: 0, serial },
-            address: OTHER_SERVICE,
-            port: 80,
-            peer_port: 50_000
-        })
+        Some(Event::Accepted { stream: StreamId { slot: 0, serial }, address: OTHER_SERVICE, port: 80 })
     );
     assert_eq!(stack.poll_event(), None);
-}
-
-/// Completes a handshake with bare segments; the serial number of the connection, and what the client acknowledged.
-fn shake_hands(stack: &mut Stack, sink: &mut Sink, now: Instant, address: Ipv4Addr, port: u16) -> (u32, TcpSeqNumber) {
-    let serial = stack.next_serial;
-    stack.handle_input(&tcp(CLIENT, address, 50_000, port), now, sink);
-    assert!(stack.poll_transmit(now, sink));
-    let syn_ack = sink.pop().unwrap();
-    let (_, _, repr) = parsed(&syn_ack);
-    assert_eq!((repr.control, repr.ack_number), (TcpControl::Syn, Some(TcpSeqNumber(1001))));
-    assert_eq!(stack.poll_event(), None, "half-open connections are nobody's business");
-    let ours = repr.seq_number + 1;
-    let ack = TcpRepr {
-        dst_port: port,
-        control: TcpControl::None,
-        seq_number: TcpSeqNumber(1001),
-        ack_number: Some(ours),
-        max_seg_size: None,
-        ..SEGMENT
-    };
-    stack.handle_input(&segment(CLIENT, address, &ack), now, sink);
-    (serial, ours)
 }
 
 #[test]
@@ -222,23 +195,6 @@ fn a_reset_before_the_handshake_is_complete_leaves_nothing() {
 }
 
 #[test]
-fn an_abort_resets_and_every_call_fails_until_the_release() {
-    let mut net = Net::new();
-    net.connect(SERVICE, 443, Talk::saying(b"unread"), Talk { paused: true, ..Talk::default() });
-    net.run_for(Duration::from_secs(1));
-    let stream = net.servers[0].0;
-    net.stack.abort(stream);
-    let cx = &mut Context::from_waker(Waker::noop());
-    assert_eq!(net.stack.poll_read(stream, cx, &mut [0; 9]), Poll::Ready(Err(StreamError::Aborted)));
-    assert_eq!(net.stack.poll_write(stream, cx, b"x"), Poll::Ready(Err(StreamError::Aborted)));
-    assert_eq!(net.stack.poll_shutdown(stream, cx), Poll::Ready(Err(StreamError::Aborted)));
-    net.exchange();
-    assert_eq!(net.client_state(0), State::Closed);
-    net.release_all();
-    assert!(net.stack.connections.is_empty());
-}
-
-#[test]
 fn a_write_after_the_shutdown_fails() {
     let mut net = Net::new();
     net.connect(SERVICE, 443, Talk::default(), Talk::saying(b"all"));
@@ -342,6 +298,36 @@ fn a_keep_alive_is_answered() {
 }
 
 #[test]
+fn every_keep_alive_without_data_is_answered() {
+    for busy in [false, true] {
+        let start = start();
+        let (mut stack, mut sink) = (stack(start), Sink::new(64 * 1024));
+        let (_, ours) = shake_hands(&mut stack, &mut sink, start, SERVICE, 443);
+        stack.poll_transmit(start, &mut sink);
+        assert_eq!(sink.packets.len(), 0);
+        for second in 1..=100 {
+            let now = start + Duration::from_secs(second);
+            if busy {
+                // Somebody else's turn.
+                stack.poll_transmit(now - Duration::from_millis(300), &mut sink);
+            }
+            let probe = TcpRepr {
+                control: TcpControl::None,
+                seq_number: TcpSeqNumber(1000),
+                ack_number: Some(ours),
+                max_seg_size: None,
+                ..SEGMENT
+            };
+            stack.handle_input(&segment(CLIENT, SERVICE, &probe), now, &mut sink);
+            stack.poll_transmit(now, &mut sink);
+            let answer = sink.pop().unwrap_or_else(|| panic!("probe {second} is not answered"));
+            assert_eq!(parsed(&answer).2.ack_number, Some(TcpSeqNumber(1001)));
+            assert_eq!(sink.packets.len(), 0);
+        }
+    }
+}
+
+#[test]
 fn streams_whose_host_is_no_longer_visible_are_reset_within_the_call() {
     let mut net = Net::new();
     let kept = net.connect(OTHER_SERVICE, 443, Talk::default(), Talk::default());
@@ -352,8 +338,9 @@ fn streams_whose_host_is_no_longer_visible_are_reset_within_the_call() {
     net.stack.set_visible(Arc::new(Visible { hosts }));
     let cx = &mut Context::from_waker(Waker::noop());
     assert_eq!(net.stack.poll_read(stream, cx, &mut [0; 9]), Poll::Ready(Err(StreamError::Aborted)));
+    assert_eq!(net.stack.poll_write(stream, cx, b"x"), Poll::Ready(Err(StreamError::Aborted)));
+    assert_eq!(net.stack.poll_shutdown(stream, cx), Poll::Ready(Err(StreamError::Aborted)));
     net.exchange();
-    assert_eq!(net.closed, [stream]);
     assert_eq!(net.client_state(revoked), State::Closed);
     assert_eq!(net.client_state(kept), State::Established);
     net.connect(SERVICE, 443, Talk::default(), Talk::default());
@@ -435,9 +422,6 @@ fn a_writer_that_waits_for_the_clients_window_is_woken() {
         assert_eq!(net.stack.poll_write(stream, cx, b""), Poll::Ready(Ok(0)));
         if revoked {
             net.stack.set_visible(Arc::default());
-            net.stack.set_visible(Arc::default());
-            assert_eq!(net.stack.poll_event(), Some(Event::Closed { stream }));
-            assert_eq!(net.stack.poll_event(), None, "once");
         } else {
             net.clients[0].1.paused = false;
             net.exchange();

@@ -6,7 +6,8 @@ use std::time::Duration;
 use wicket_client::ip::{self, Tcp};
 use wicket_client::{Error, Request, Resolved, Tunnel, dns};
 
-use crate::world::{ORDERS, PATIENCE, PAYROLL, SILENCE, World, address_of, reason};
+use crate::world::log::lines_with;
+use crate::world::{ORDERS, PATIENCE, PAYROLL, SILENCE, World, address_of, eventually, reason};
 
 /// Sends many packets, and says whether nothing at all came back, though an echo behind them was answered.
 async fn silent(tunnel: &Tunnel, packets: Vec<Vec<u8>>) -> bool {
@@ -59,6 +60,19 @@ async fn nt_46_a_spoofed_source_is_dropped_and_the_session_lives() {
         packets.push(ip::udp((source, 68), (Ipv4Addr::BROADCAST, 67), &wicket_client::dhcp::inform(source, 7)));
     }
     assert!(silent(&tunnel, packets).await);
+    assert_eq!(world.get(&tunnel, "/v1/items").await.status, 200);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_hint_that_a_profile_is_force_tunnel_is_logged_while_the_session_lives() {
+    let world = World::start().await;
+    let tunnel = world.connect("alice").await;
+    for _ in 0..3 {
+        assert!(tunnel.tcp(Ipv4Addr::new(1, 1, 1, 1), 443).await.is_err());
+    }
+    let hint = "sends connections for the internet into the tunnel: its profile is force-tunnel";
+    eventually("the hint", async || !lines_with(hint).is_empty()).await;
     assert_eq!(world.get(&tunnel, "/v1/items").await.status, 200);
     world.stop().await;
 }
