@@ -5,8 +5,8 @@ use wicketgate::request::{CanonicalRequest, MAX_FIELDS, Raw, Target};
 
 const PORT: u16 = 80;
 
-/// The first byte says whether an upgrade is ever declined, the second how the rest, the stream, is cut. Any cut gives the same,
-/// and the parser of the HTTP library finds in what is released exactly the requests that were judged.
+/// The first byte says whether an upgrade is ever declined, the second how the rest, the stream, is cut. Any cut gives
+/// the same, and the parser of the HTTP library finds in what is released exactly the requests that were judged.
 pub(crate) fn stream(bytes: &[u8]) {
     let [choice, cut, stream @ ..] = bytes else { return };
     let declines = choice & 1 == 0;
