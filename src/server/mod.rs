@@ -12,6 +12,7 @@ mod refusals;
 mod reload;
 mod services;
 mod shared;
+mod sources;
 mod watched;
 
 use std::net::SocketAddr;
