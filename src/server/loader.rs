@@ -135,9 +135,6 @@ impl Loader {
             fixed.push("[audit]");
         }
         let Config { listen, network, admin, tunnel, audit, .. } = self.config.clone();
-        if config.services != self.config.services {
-            self.services.forget();
-        }
         self.config = Config { listen, network, admin, tunnel, audit, ..config };
         fixed
     }
@@ -199,6 +196,9 @@ impl Loader {
             return Outcome::Unchanged;
         }
         let same_files = self.last_sources.as_ref().is_some_and(|last| last.same_files(&sources));
+        if !same_files {
+            self.services.forget();
+        }
         match self.build_policies(&sources.files, same_files, now) {
             Ok((policies, warnings)) => {
                 self.policies = Some(policies);

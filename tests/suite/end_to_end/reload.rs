@@ -288,6 +288,21 @@ async fn a_login_that_began_before_a_renewal_is_bound_to_the_certificate_that_it
 }
 
 #[tokio::test]
+async fn a_renewed_services_ca_issues_the_certificates_of_the_hosts_anew() {
+    let world = World::start().await;
+    let alice = world.connect("alice").await;
+    let issuer = async || {
+        let stream = world.open(&alice, ORDERS, 443).await;
+        let tls = wicket_client::tls(stream, PKI.roots.clone(), ORDERS, &[]).await.unwrap();
+        tls.get_ref().1.peer_certificates().unwrap()[1].clone().into_owned()
+    };
+    assert_eq!(issuer().await, PKI.services.der());
+    world.write_pem("tls/services-ca", &PKI.renewed_services);
+    eventually("a certificate of the renewed CA", async || issuer().await == PKI.renewed_services.der()).await;
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_certificate_without_its_key_is_not_taken() {
     let world = World::start().await;
     let record =
