@@ -172,9 +172,16 @@ impl Loader {
     }
 
     fn load_users(&mut self) -> Outcome {
-        let text = fs::read(&self.config.users.file).unwrap_or_default();
+        let file = &self.config.users.file;
+        let text = fs::read(file).unwrap_or_default();
         if text == self.users_text {
             return Outcome::Unchanged;
+        }
+        if !file.exists() {
+            // Whoever wants everybody out writes an empty file: a missing one is rather a slip.
+            let message = "the user file is gone".to_owned();
+            let hint = Some("restore it, or write an empty one");
+            return Outcome::Kept(vec![complaint(file, "not-found", message, hint)]);
         }
         match user_file(&self.config).load() {
             Ok(users) => {
@@ -242,9 +249,7 @@ impl Loader {
 /// The bundle of a configuration, compiled as `serve` does it, without serving.
 pub fn check(config: &Config) -> Result<(Bundle, Vec<Complaint>), Vec<Complaint>> {
     let mut complaints = Vec::new();
-    if config.users.file.exists()
-        && let Err(more) = user_file(config).load()
-    {
+    if let Err(more) = user_file(config).load() {
         complaints.extend(more);
     }
     let compiled = Sources::read(config).and_then(|sources| {

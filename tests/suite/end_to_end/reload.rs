@@ -315,6 +315,24 @@ async fn a_certificate_without_its_key_is_not_taken() {
 }
 
 #[tokio::test]
+async fn a_server_without_users_starts_and_takes_the_first_one() {
+    let files = World::builder().write().await;
+    for name in ["users.toml", "users.key"] {
+        fs::remove_file(files.path(name)).unwrap();
+    }
+    let world = World::run(files).await;
+    assert_eq!(world.admin("/readyz").await.status, 200);
+    let record = world.reload_after(|| world.add_user("alice", &["developers"])).await;
+    assert_eq!((&record["what"], &record["result"]), (&"users".into(), &"replaced".into()), "{record}");
+    let alice = world.connect("alice").await;
+    fs::remove_file(world.path("users.toml")).unwrap();
+    world.order_reload().await;
+    world.record(|record| record["what"] == "users" && record["result"] == "kept").await;
+    assert_eq!(world.get(&alice, "/v1/items").await.status, 200, "a file that is gone turns nobody out");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_bad_user_file_keeps_the_old_one_and_a_bad_bundle_does_not_keep_a_disabled_user() {
     let world = World::start().await;
     let alice = world.connect("alice").await;

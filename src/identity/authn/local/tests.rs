@@ -134,9 +134,20 @@ fn files_that_others_may_read_are_refused_with_the_cure() {
 }
 
 #[test]
-fn missing_files_are_both_named() {
+fn a_user_file_can_be_begun_with_a_key_that_is_there() {
+    let place = Place::with_alice_and_bob();
+    fs::remove_file(place.path("users.toml")).unwrap();
+    let key = fs::read(place.path("users.key")).unwrap();
+    assert!(place.files.list().unwrap().is_empty());
+    place.files.add("carol", &[], "x").unwrap();
+    assert!(proves(&place.files.load().unwrap(), "carol", "x"));
+    assert_eq!(fs::read(place.path("users.key")).unwrap(), key);
+}
+
+#[test]
+fn without_a_user_file_there_is_nobody_to_change() {
     let place = Place::new();
-    assert_eq!(place.codes(), ["unreadable", "unreadable"]);
+    assert!(place.files.load().unwrap().is_empty());
     assert!(matches!(place.files.passwd("alice", "x"), Err(EditError::Files(_))), "only `add` makes files");
     assert_eq!(fs::read_dir(place.directory.path()).unwrap().count(), 0);
 }
