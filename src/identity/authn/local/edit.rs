@@ -205,7 +205,7 @@ impl UserFile {
         }
         let written = WrittenFile { user: entries.iter().map(WrittenUser::new).collect() };
         let text = toml::to_string(&written).map_err(io::Error::other)?;
-        seal::write_private(&draft, [HEADING, &text].concat().as_bytes())?;
+        seal::write_private(&draft, &target, [HEADING, &text].concat().as_bytes())?;
         fs::rename(&draft, &target)?;
         seal::sync_directory(&target)
     }

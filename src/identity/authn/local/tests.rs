@@ -1,5 +1,5 @@
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::PathBuf;
 
 use super::testing::hash_of;
@@ -105,6 +105,23 @@ fn a_change_that_makes_no_sense_changes_nothing() {
     assert!(matches!(place.files.add("carol", none, ""), Err(EditError::Password)));
     assert!(matches!(place.files.passwd("alice", &"p".repeat(257)), Err(EditError::Password)));
     assert_eq!(fs::read(place.path("users.toml")).unwrap(), before);
+}
+
+#[test]
+fn what_root_changes_keeps_its_owner() {
+    let owners = |place: &Place| ["users.toml", "users.key"].map(|name| fs::metadata(place.path(name)).unwrap().uid());
+    let place = Place::new();
+    if chown(place.directory.path(), Some(4711), Some(4711)).is_err() {
+        // Only root can give files away, so nobody else can see this.
+        return;
+    }
+    place.files.add("alice", &[], "wonder").unwrap();
+    assert_eq!(owners(&place), [4711, 4711], "the directory's");
+    for name in ["users.toml", "users.key"] {
+        chown(place.path(name), Some(815), Some(815)).unwrap();
+    }
+    place.files.set_disabled("alice", true).unwrap();
+    assert_eq!(owners(&place), [815, 815], "the old file's");
 }
 
 #[test]
