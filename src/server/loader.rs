@@ -28,6 +28,17 @@ use crate::upstream::{Authorities, ClientCertificate, Target};
 
 pub use super::sources::policy_files;
 
+/// How much is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// The user file alone.
+    Users,
+    /// Every file that the configuration names.
+    Files,
+    /// The configuration, and these files.
+    Everything,
+}
+
 /// What happened to one part.
 #[derive(Debug)]
 pub(super) enum Outcome {
@@ -37,6 +48,12 @@ pub(super) enum Outcome {
     Replaced(Vec<Complaint>),
     /// Wrong: the old one stays.
     Kept(Vec<Complaint>),
+}
+
+impl Outcome {
+    pub(super) fn is_replaced(&self) -> bool {
+        matches!(self, Self::Replaced(_))
+    }
 }
 
 /// What happened to all parts.
@@ -101,19 +118,21 @@ impl Loader {
         Ok((loader, snapshot, report))
     }
 
-    /// Reads everything again. `None`: nothing changed.
-    pub(super) fn reload(&mut self) -> (Report, Option<Snapshot>) {
-        let report = Report {
-            certificate: self.load_certificate(),
-            users: self.load_users(),
-            policies: self.load_policies(clock::wall()),
-            certificate_ends: services::not_after(&self.chain),
+    /// Reads files again, and publishes what changed. Users come first: whoever is taken out of the file does not stay
+    /// until the policies are read, compiled and tested.
+    pub(super) fn reload(&mut self, extent: Extent, publish: impl Fn(Snapshot)) -> Report {
+        let users = self.load_users();
+        if users.is_replaced() {
+            publish(self.snapshot());
+        }
+        let (certificate, policies) = match extent {
+            Extent::Users => (Outcome::Unchanged, Outcome::Unchanged),
+            Extent::Files | Extent::Everything => (self.load_certificate(), self.load_policies(clock::wall())),
         };
-        let changed = [&report.certificate, &report.users, &report.policies]
-            .iter()
-            .any(|outcome| matches!(outcome, Outcome::Replaced(_)));
-        let snapshot = changed.then(|| self.snapshot());
-        (report, snapshot)
+        if certificate.is_replaced() || policies.is_replaced() {
+            publish(self.snapshot());
+        }
+        Report { certificate, users, policies, certificate_ends: services::not_after(&self.chain) }
     }
 
     /// Takes a configuration that was read again. What cannot change without a restart is kept and named.
@@ -289,9 +308,10 @@ fn check_limits(bundle: &Bundle, config: &Config) -> Result<(), Vec<Complaint>> 
 
 /// The files and the folder whose changes ask for a reload.
 pub(super) fn watched(config: &Config) -> Watched {
-    let mut files = vec![config.users.file.clone(), config.tls.certificate.clone(), config.tls.key.clone()];
+    let users = vec![config.users.file.clone()];
+    let mut files = vec![config.tls.certificate.clone(), config.tls.key.clone()];
     files.extend(named_files(config).into_iter().map(|(_, path)| path.clone()));
-    Watched { files, folder: config.policies.clone() }
+    Watched { users, files, folder: config.policies.clone() }
 }
 
 /// What policy files may refer to under this configuration.

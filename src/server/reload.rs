@@ -8,11 +8,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::loader::{Loader, Outcome, Report};
+use super::loader::{Extent, Loader, Outcome, Report};
 use super::shared::Shared;
 use super::watched::Look;
 use crate::complaint::Complaint;
 use crate::limits::Limits;
+use crate::snapshot::Snapshot;
 use crate::{audit, config, policy, proxy, telemetry};
 
 /// How often the files are looked at. A change is read when two looks in a row agree about it: an editor, a checkout and
@@ -20,7 +21,7 @@ use crate::{audit, config, policy, proxy, telemetry};
 const TICK: Duration = Duration::from_millis(200);
 
 /// How many looks in a row may disagree before the reading begins all the same: whoever writes all the time must not
-/// keep a revocation out.
+/// keep a change out.
 const MAX_RESTLESS: u32 = 10;
 
 /// How often everything is read although nothing changed: certificates of API hosts are renewed by time.
@@ -51,18 +52,18 @@ impl Reloads {
     pub(super) async fn run(&mut self, everything: &mut mpsc::Receiver<()>) {
         let mut sweep = pin!(tokio::time::sleep(SWEEP));
         loop {
-            let all = tokio::select! {
-                () = self.changed() => false,
-                Some(()) = everything.recv() => true,
-                () = &mut sweep => false,
+            let extent = tokio::select! {
+                extent = self.changed() => extent,
+                Some(()) = everything.recv() => Extent::Everything,
+                () = &mut sweep => Extent::Files,
             };
-            self.reload(all).await;
+            self.reload(extent).await;
             sweep.set(tokio::time::sleep(SWEEP));
         }
     }
 
-    /// Waits until the files differ from what was read, and rest.
-    async fn changed(&mut self) {
+    /// Waits until the files differ from what was read, and rest. The user file need not wait for the others' rest.
+    async fn changed(&mut self) -> Extent {
         let Some(watched) = self.loader.as_ref().map(Loader::watched) else { return std::future::pending().await };
         let watched = Arc::new(watched);
         let mut last = self.read.clone();
@@ -75,17 +76,22 @@ impl Reloads {
             restless = if look == last { 0 } else { restless + 1 };
             if look != self.read && (look == last || restless > MAX_RESTLESS) {
                 self.read = look;
-                return;
+                return Extent::Files;
+            }
+            if look.users != self.read.users && look.users == last.users {
+                self.read.users = look.users;
+                return Extent::Users;
             }
             last = look;
         }
     }
 
-    async fn reload(&mut self, all: bool) {
+    async fn reload(&mut self, extent: Extent) {
         let Some(mut loader) = self.loader.take() else { return };
         let path = self.path.clone();
+        let (shared, limits) = (Arc::clone(&self.shared), Arc::clone(&self.limits));
         let reading = tokio::task::spawn_blocking(move || {
-            let fresh = all.then(|| config::load(&path));
+            let fresh = (extent == Extent::Everything).then(|| config::load(&path));
             let mut fixed = Ok(Vec::new());
             match fresh {
                 Some(Ok((config, warnings))) => {
@@ -95,10 +101,10 @@ impl Reloads {
                 Some(Err(complaints)) => fixed = Err(complaints),
                 None => {}
             }
-            let (report, snapshot) = loader.reload();
-            (loader, fixed, report, snapshot)
+            let report = loader.reload(extent, |snapshot| publish(&shared, &limits, snapshot));
+            (loader, fixed, report)
         });
-        let (loader, fixed, report, snapshot) = match reading.await {
+        let (loader, fixed, report) = match reading.await {
             Ok(read) => read,
             Err(error) => {
                 tracing::error!(%error, "a reload ended by a bug of ours; restart to reload again");
@@ -114,21 +120,24 @@ impl Reloads {
             }
             Err(complaints) => warn("config", &complaints),
         }
-        if all && let Err(error) = self.shared.audit.reopen() {
+        if extent == Extent::Everything
+            && let Err(error) = self.shared.audit.reopen()
+        {
             tracing::error!(%error, "the audit file cannot be opened again; the old one stays in use");
         }
-        if let Some(snapshot) = snapshot {
-            if let Some(bundle) = &snapshot.bundle {
-                self.limits
-                    .reload(bundle.limits().filter_map(|limit| Some((limit.id.as_str(), proxy::quota(limit).ok()?))));
-            }
-            let tokens = Arc::clone(&snapshot.tokens);
-            self.shared.snapshots.store(snapshot);
+        if report.policies.is_replaced() {
             self.issuers.abort_all();
-            self.issuers.spawn(tokens.run());
+            self.issuers.spawn(self.shared.snapshots.load().tokens.run());
         }
         tell(&self.shared, &report);
     }
+}
+
+fn publish(shared: &Shared, limits: &Limits, snapshot: Snapshot) {
+    if let Some(bundle) = &snapshot.bundle {
+        limits.reload(bundle.limits().filter_map(|limit| Some((limit.id.as_str(), proxy::quota(limit).ok()?))));
+    }
+    shared.snapshots.store(snapshot);
 }
 
 /// Tells how the first reading went.
@@ -148,7 +157,7 @@ fn tell(shared: &Shared, report: &Report) {
         metrics::counter!(telemetry::RELOADS, "what" => what, "result" => result).increment(1);
         shared.record(&audit::Event::Reloaded(audit::Reloaded { what, result }));
     }
-    if matches!(report.users, Outcome::Replaced(_)) {
+    if report.users.is_replaced() {
         let snapshot = shared.snapshots.load();
         let (disabled, enabled): (Vec<_>, Vec<_>) =
             snapshot.users.accounts().into_iter().partition(|account| account.is_disabled());
