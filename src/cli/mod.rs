@@ -25,6 +25,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use wicketgate::complaint::Complaint;
 use wicketgate::config::{self, Config};
+use wicketgate::server::Unusable;
 use wicketgate::telemetry;
 
 /// A zero-trust API access proxy built on SSTP tunnels.
@@ -261,7 +262,10 @@ fn serve(cli: &Cli, program: &dyn Program, terminal: &mut Terminal<'_>) -> Resul
     let path = locate(cli)?;
     let (config, warnings) = config::load(&path).map_err(Failure::Config)?;
     write!(terminal.err, "{}", render(&warnings, cli.format))?;
-    program.serve(config, &path)?;
+    let failed = |error: anyhow::Error| {
+        error.downcast().map_or_else(Failure::Other, |Unusable(complaints)| Failure::Config(complaints))
+    };
+    program.serve(config, &path).map_err(failed)?;
     Ok(Exit::Done)
 }
 

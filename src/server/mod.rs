@@ -29,6 +29,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::audit::{Audit, DecisionIds};
+use crate::complaint::Complaint;
 use crate::config::{self, Config};
 use crate::identity::authn::Backoff;
 use crate::limits::{Limits, Quota};
@@ -74,11 +75,16 @@ pub struct Bound {
     pub admin: SocketAddr,
 }
 
+/// The files that the configuration names cannot be served: what [`run`] ends with when trying again will not help.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", config::complaint::text(.0))]
+pub struct Unusable(pub Vec<Complaint>);
+
 /// Runs a server to its end on the current runtime; connections run on `shards` threads of their own.
 ///
 /// # Errors
 ///
-/// When it cannot start. After `ready` was called it only ends by order.
+/// When it cannot start: [`Unusable`] files, or whatever the system refuses. After `ready` was called it only ends by order.
 pub async fn run(
     path: PathBuf,
     config: Config,
@@ -100,8 +106,7 @@ pub async fn run(
     let bound = Bound { listen: listener.local_addr()?, admin: admin_listener.local_addr()? };
 
     let look = loader::watched(&config).look();
-    let (loader, first, report) = Loader::first(config.clone())
-        .map_err(|complaints| anyhow::anyhow!("{}", config::complaint::text(&complaints)))?;
+    let (loader, first, report) = Loader::first(config.clone()).map_err(Unusable)?;
     let drain = Drain::new();
     let shared = Arc::new(shared(&config, Snapshots::new(first), audit, drain.watch())?);
     reload::report_first(&shared, &report);
