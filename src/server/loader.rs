@@ -308,7 +308,7 @@ fn check_limits(bundle: &Bundle, config: &Config) -> Result<(), Vec<Complaint>> 
 
 /// The files and the folder whose changes ask for a reload.
 pub(super) fn watched(config: &Config) -> Watched {
-    let users = vec![config.users.file.clone()];
+    let users = vec![config.users.file.clone(), config.users.key.clone()];
     let mut files = vec![config.tls.certificate.clone(), config.tls.key.clone()];
     files.extend(named_files(config).into_iter().map(|(_, path)| path.clone()));
     Watched { users, files, folder: config.policies.clone() }

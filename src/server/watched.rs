@@ -19,7 +19,7 @@ pub(super) struct Watched {
 /// One look at all of them. Two that are equal saw the same files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Look {
-    /// The user file, which is read alone while the others do not rest.
+    /// The user file and its key, which are read alone while the others do not rest.
     pub(super) users: Vec<Seen>,
     others: Vec<Seen>,
 }
@@ -27,8 +27,16 @@ pub(super) struct Look {
 /// A file, and what it looked like, if it could be looked at.
 type Seen = (PathBuf, Option<Stamp>);
 
-/// What changes when a file is written, replaced or linked to another.
-type Stamp = (u64, u64, i64, i64, u64);
+/// What changes when a file is written, replaced, linked to another, or given to others: owner and mode decide whether it
+/// can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    device: u64,
+    inode: u64,
+    length: u64,
+    written: (i64, i64),
+    changed: (i64, i64),
+}
 
 impl Watched {
     /// Looks at everything. What cannot be looked at is a fact as well.
@@ -52,11 +60,19 @@ fn seen(paths: Vec<PathBuf>) -> Vec<Seen> {
 
 fn stamp(path: &Path) -> Option<Stamp> {
     let seen = fs::metadata(path).ok()?;
-    Some((seen.dev(), seen.ino(), seen.mtime(), seen.mtime_nsec(), seen.len()))
+    Some(Stamp {
+        device: seen.dev(),
+        inode: seen.ino(),
+        length: seen.len(),
+        written: (seen.mtime(), seen.mtime_nsec()),
+        changed: (seen.ctime(), seen.ctime_nsec()),
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -81,6 +97,8 @@ mod tests {
         assert!(differs(), "a new file");
         fs::write(at("users.toml"), "ab").unwrap();
         assert!(differs(), "a longer file");
+        fs::set_permissions(at("users.toml"), fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(differs(), "another mode");
         fs::remove_file(at("users.toml")).unwrap();
         assert!(differs(), "a file that is gone");
         assert!(!differs());

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -329,6 +329,23 @@ async fn a_server_without_users_starts_and_takes_the_first_one() {
     world.order_reload().await;
     world.record(|record| record["what"] == "users" && record["result"] == "kept").await;
     assert_eq!(world.get(&alice, "/v1/items").await.status, 200, "a file that is gone turns nobody out");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_user_file_is_taken_when_its_mode_or_that_of_its_key_is_mended() {
+    let world = World::start().await;
+    for (name, groups) in [("users.toml", ["admins"]), ("users.key", ["developers"])] {
+        let mode = |mode| fs::set_permissions(world.path(name), fs::Permissions::from_mode(mode)).unwrap();
+        let kept = || world.audit(|record| record["what"] == "users" && record["result"] == "kept").len();
+        let before = kept();
+        mode(0o644);
+        world.set_groups("alice", &groups);
+        eventually("the refusal", async || kept() > before).await;
+        let taken = world.audited("users-reloaded").len();
+        mode(0o600);
+        eventually("the new users", async || world.audited("users-reloaded").len() > taken).await;
+    }
     world.stop().await;
 }
 
