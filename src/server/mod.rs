@@ -16,7 +16,6 @@ mod sources;
 mod watched;
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::atomic::AtomicUsize;
@@ -32,7 +31,7 @@ use crate::audit::{Audit, DecisionIds};
 use crate::complaint::Complaint;
 use crate::config::{self, Config};
 use crate::identity::authn::Backoff;
-use crate::limits::{Limits, Quota};
+use crate::limits::Limits;
 use crate::listener::{self, Acceptor, Ceiling, shard::Shard};
 use crate::proxy::Proxy;
 use crate::request::{CanonicalRequest, Raw, Target};
@@ -206,7 +205,6 @@ fn shared(config: &Config, snapshots: Snapshots, audit: Audit, drain: Watch) -> 
         },
         zero_binding: config.tunnel.zero_binding.clone(),
     };
-    let max_requests = config.tunnel.max_requests;
     let registry = registry::Limits {
         max_sessions: config.tunnel.max_sessions,
         max_sessions_per_user: config.tunnel.max_sessions_per_user,
@@ -220,10 +218,7 @@ fn shared(config: &Config, snapshots: Snapshots, audit: Audit, drain: Watch) -> 
         refusals: Mutex::new(Refusals::new(clock::now())),
         lines: Mutex::new(Ceiling::new(clock::now())),
         max_session: config.tunnel.max_session,
-        max_requests: {
-            let count = NonZeroU32::new(max_requests.count).context("[tunnel] max_requests: at least one")?;
-            Quota::new(count, max_requests.per, count).context("[tunnel] max_requests")?
-        },
+        max_requests: config.tunnel.max_requests.quota().context("[tunnel] max_requests")?,
         grace: GRACE,
         drain,
         logging_in: AtomicUsize::new(0),
