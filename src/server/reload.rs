@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -31,8 +31,8 @@ const SWEEP: Duration = Duration::from_secs(600);
 pub(super) struct Reloads {
     shared: Arc<Shared>,
     limits: Arc<Limits>,
-    /// Lent to the thread that reads.
-    loader: Option<Loader>,
+    /// Locked by the thread that reads.
+    loader: Arc<Mutex<Loader>>,
     path: PathBuf,
     /// What the files looked like when they were last read.
     read: Look,
@@ -45,7 +45,7 @@ impl Reloads {
     pub(super) fn new(shared: Arc<Shared>, limits: Arc<Limits>, loader: Loader, path: PathBuf, read: Look) -> Self {
         let mut issuers = JoinSet::new();
         issuers.spawn(shared.snapshots.load().tokens.run());
-        Self { shared, limits, loader: Some(loader), path, read, issuers }
+        Self { shared, limits, loader: Arc::new(Mutex::new(loader)), path, read, issuers }
     }
 
     /// Runs until it is dropped. `everything` asks for the configuration file too.
@@ -64,8 +64,7 @@ impl Reloads {
 
     /// Waits until the files differ from what was read, and rest. The user file need not wait for the others' rest.
     async fn changed(&mut self) -> Extent {
-        let Some(watched) = self.loader.as_ref().map(Loader::watched) else { return std::future::pending().await };
-        let watched = Arc::new(watched);
+        let watched = Arc::new(lock(&self.loader).watched());
         let mut last = self.read.clone();
         let mut restless = 0;
         loop {
@@ -87,10 +86,10 @@ impl Reloads {
     }
 
     async fn reload(&mut self, extent: Extent) {
-        let Some(mut loader) = self.loader.take() else { return };
-        let path = self.path.clone();
+        let (loader, path) = (Arc::clone(&self.loader), self.path.clone());
         let (shared, limits) = (Arc::clone(&self.shared), Arc::clone(&self.limits));
         let reading = tokio::task::spawn_blocking(move || {
+            let mut loader = lock(&loader);
             let fresh = (extent == Extent::Everything).then(|| config::load(&path));
             let mut fixed = Ok(Vec::new());
             match fresh {
@@ -102,16 +101,15 @@ impl Reloads {
                 None => {}
             }
             let report = loader.reload(extent, |snapshot| publish(&shared, &limits, snapshot));
-            (loader, fixed, report)
+            (fixed, report)
         });
-        let (loader, fixed, report) = match reading.await {
+        let (fixed, report) = match reading.await {
             Ok(read) => read,
             Err(error) => {
-                tracing::error!(%error, "a reload ended by a bug of ours; restart to reload again");
+                tracing::error!(%error, "a reload ended by a bug of ours; files are read again when they change");
                 return;
             }
         };
-        self.loader = Some(loader);
         match fixed {
             Ok(fixed) => {
                 for section in fixed {
@@ -131,6 +129,11 @@ impl Reloads {
         }
         tell(&self.shared, &report);
     }
+}
+
+/// A panic leaves every part whole, the old one or the new one: no bug in a policy may keep a disabled user in.
+fn lock(loader: &Mutex<Loader>) -> MutexGuard<'_, Loader> {
+    loader.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn publish(shared: &Shared, limits: &Limits, snapshot: Snapshot) {
