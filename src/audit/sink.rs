@@ -91,12 +91,20 @@ impl Audit {
         let mut state = self.lock();
         state.file = file;
         state.torn = false;
+        drop(state);
+        self.retry();
         Ok(())
     }
 
-    /// Records that are missing since the last one that stands in the file; 0 when all is well.
-    pub fn lost(&self) -> u64 {
-        self.lock().lost
+    /// Tries to tell what was lost, so that the file is known to take lines again also when nobody asks for one.
+    pub fn retry(&self) {
+        // Still so: what was lost stays counted, and `is_refusing` says it.
+        let _failed = self.lock().recover(clock::wall()).is_err();
+    }
+
+    /// Whether requests are refused because the last record could not be written.
+    pub fn is_refusing(&self) -> bool {
+        self.on_failure == OnFailure::Refuse && self.lock().lost > 0
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -190,11 +198,12 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(audit.write(&event("never")), Err(AuditUnavailable { kind: io::ErrorKind::StorageFull }));
         }
-        assert_eq!(audit.lost(), 2);
+        audit.retry();
+        assert_eq!((audit.lock().lost, audit.is_refusing()), (2, true));
 
         audit.reopen().unwrap();
+        assert!(!audit.is_refusing(), "before the next record");
         audit.write(&event("after")).unwrap();
-        assert_eq!(audit.lost(), 0);
         let lines = lines(&path);
         assert_eq!(lines.len(), 3);
         assert_eq!((&lines[1]["event"], lines[1]["count"].as_u64()), (&"audit-lost".into(), Some(2)));
@@ -202,10 +211,28 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_with_room_again_is_noticed_without_a_request() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        let audit = Audit::open(&path, OnFailure::Refuse).unwrap();
+        let good =
+            std::mem::replace(&mut audit.lock().file, OpenOptions::new().append(true).open("/dev/full").unwrap());
+        assert!(audit.write(&event("never")).is_err());
+        audit.lock().file = good;
+        assert!(audit.is_refusing());
+        audit.retry();
+        assert!(!audit.is_refusing());
+        audit.retry();
+        let lines = lines(&path);
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0]["event"], "audit-lost");
+    }
+
+    #[test]
     fn by_wish_requests_pass_and_the_loss_is_counted() {
         let audit = Audit::open(Path::new("/dev/full"), OnFailure::Drop).unwrap();
         assert_eq!(audit.write(&event("never")), Ok(()));
-        assert_eq!(audit.lost(), 1);
+        assert_eq!((audit.lock().lost, audit.is_refusing()), (1, false));
     }
 
     #[test]

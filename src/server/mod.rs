@@ -54,7 +54,7 @@ const GRACE: Duration = Duration::from_secs(20);
 /// How often the metrics' histograms are kept small.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// How often refused logins that have no record of their own are summed into one.
+/// How often refused logins that have no record of their own are summed into one, and a failed audit file is tried again.
 const SUM: Duration = Duration::from_secs(1);
 
 /// What the server is told from outside.
@@ -147,6 +147,7 @@ pub async fn run(
         loop {
             tokio::time::sleep(SUM).await;
             summed.sum_refusals();
+            summed.audit.retry();
         }
     });
     let mut reloads = reload::Reloads::new(Arc::clone(&shared), limits, loader, path, look);
