@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -59,7 +59,8 @@ thread_local! {
 impl Audit {
     /// Opens the file for appending; makes it, with mode 0600, when it is not there.
     pub fn open(path: &Path, on_failure: OnFailure) -> io::Result<Self> {
-        let state = State { file: open(path)?, torn: false, lost: 0 };
+        let file = open(path)?;
+        let state = State { torn: is_torn(path, &file)?, file, lost: 0 };
         Ok(Self { path: path.to_path_buf(), on_failure, state: Mutex::new(state) })
     }
 
@@ -88,9 +89,9 @@ impl Audit {
     /// Opens the path again, for whoever moved the file away (log rotation). On an error the old file stays in use.
     pub fn reopen(&self) -> io::Result<()> {
         let file = open(&self.path)?;
+        let torn = is_torn(&self.path, &file)?;
         let mut state = self.lock();
-        state.file = file;
-        state.torn = false;
+        (state.file, state.torn) = (file, torn);
         drop(state);
         self.retry();
         Ok(())
@@ -115,6 +116,16 @@ impl Audit {
 
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+/// Whether a file ends in the middle of a line: the process that wrote it ended there. A file that we may only write to
+/// is taken for whole.
+fn is_torn(path: &Path, file: &File) -> io::Result<bool> {
+    let seen = file.metadata()?;
+    let Some(last) = seen.len().checked_sub(1).filter(|_| seen.is_file()) else { return Ok(false) };
+    let mut end = [b'\n'];
+    let read = File::open(path).and_then(|file| file.read_exact_at(&mut end, last));
+    Ok(read.is_ok() && end != [b'\n'])
 }
 
 impl State {
@@ -250,6 +261,25 @@ mod tests {
         let (torn, whole) = text.split_once('\n').unwrap();
         assert_eq!(torn, "{\"time\":\"20");
         assert_eq!(serde_json::from_str::<serde_json::Value>(whole).unwrap()["what"], "whole");
+    }
+
+    #[test]
+    fn the_torn_line_of_an_earlier_process_stays_alone_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        fs::write(&path, "{\"time\":\"20").unwrap();
+        let audit = Audit::open(&path, OnFailure::Refuse).unwrap();
+        audit.write(&event("one")).unwrap();
+        fs::write(&path, "{}\n{\"time").unwrap();
+        audit.reopen().unwrap();
+        audit.write(&event("two")).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let (before, last) = text.trim_end().rsplit_once('\n').unwrap();
+        assert_eq!(before, "{}\n{\"time");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(last).unwrap()["what"], "two");
+        drop(audit);
+        Audit::open(&path, OnFailure::Refuse).unwrap().write(&event("three")).unwrap();
+        assert!(!fs::read_to_string(&path).unwrap().contains("\n\n"), "a whole line is continued by the next");
     }
 
     #[test]
