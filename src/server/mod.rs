@@ -162,7 +162,7 @@ pub async fn run(
     tracing::info!(sessions = shared.registry.len(), "draining");
     drop(acceptor);
     drain.signal();
-    shared.registry.end_all(Why::Drain, |_| true);
+    shared.registry.end_all(Why::Drain);
     let mut stopping = tokio::task::spawn_blocking(move || {
         for thread in &threads {
             thread.signal(shared::LONGEST_END);
