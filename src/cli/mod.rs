@@ -279,12 +279,17 @@ fn read_config(cli: &Cli) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// The directory of policies, and the configuration unless the directory was given.
+/// The directory of policies, and the configuration that they belong to: none where a directory is all that was given.
 fn policies(cli: &Cli, directory: Option<&Path>) -> Result<(PathBuf, Option<Config>), Failure> {
-    match directory {
-        Some(directory) => Ok((directory.to_path_buf(), None)),
-        None => read_config(cli).map(|config| (config.policies.clone(), Some(config))),
-    }
+    let Some(directory) = directory.map(Path::to_path_buf) else {
+        let config = read_config(cli)?;
+        return Ok((config.policies.clone(), Some(config)));
+    };
+    let config = match cli.config {
+        Some(_) => Some(Config { policies: directory.clone(), ..read_config(cli)? }),
+        None => None,
+    };
+    Ok((directory, config))
 }
 
 fn render(complaints: &[Complaint], format: Format) -> String {
