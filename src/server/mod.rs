@@ -83,7 +83,8 @@ pub struct Unusable(pub Vec<Complaint>);
 ///
 /// # Errors
 ///
-/// When it cannot start: [`Unusable`] files, or whatever the system refuses. After `ready` was called it only ends by order.
+/// When it cannot start: [`Unusable`] files, or whatever the system refuses. After `ready` was called it ends by order, or
+/// because a part that must not end has ended.
 pub async fn run(
     path: PathBuf,
     config: Config,
@@ -154,11 +155,15 @@ pub async fn run(
     ready(bound);
 
     let mut reloading = pin!(reloads.run(&mut orders.reload));
-    tokio::select! {
-        () = acceptor.run() => {}
-        () = &mut reloading => {}
-        _ = &mut orders.stop => {}
-    }
+    let ended = tokio::select! {
+        () = acceptor.run() => Ok(()),
+        () = &mut reloading => Ok(()),
+        Some(task) = control.join_next() => {
+            // Better no server than one without health and without records of what it refused.
+            Err(task.err().map_or_else(|| anyhow::anyhow!("the admin listener ended"), anyhow::Error::from))
+        }
+        _ = &mut orders.stop => Ok(()),
+    };
     tracing::info!(sessions = shared.registry.len(), "draining");
     drop(acceptor);
     drain.signal();
@@ -179,7 +184,7 @@ pub async fn run(
     shared.sum_refusals();
     drop(admin_stop);
     control.shutdown().await;
-    Ok(())
+    ended
 }
 
 fn shared(config: &Config, snapshots: Snapshots, audit: Audit, drain: Watch) -> anyhow::Result<Shared> {
