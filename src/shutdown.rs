@@ -1,10 +1,7 @@
-//! Drain: a signal, those who watch for it, and a deadline.
+//! Drain: a signal, and those who watch for it.
 //!
 //! The owner of a server has the [`Drain`]; everything that must end before the process does holds a [`Watch`]: a
-//! session, an open stream, a connection of the admin listener. [`Drain::drain`] signals, then waits until the last watch
-//! is dropped, or until the deadline. Completion is ownership: nobody has to say that he is done.
-
-use std::future::Future;
+//! session, an open stream, a connection of the admin listener.
 
 use tokio::sync::watch;
 
@@ -14,18 +11,10 @@ pub struct Drain {
     signal: watch::Sender<bool>,
 }
 
-/// The end of whoever must finish. Hold it until there is nothing left to finish; clone it for what is spawned.
+/// The end of whoever must finish; clone it for what is spawned.
 #[derive(Clone, Debug)]
 pub struct Watch {
     signal: watch::Receiver<bool>,
-}
-
-/// What was still there at the deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{watches} were not finished at the deadline")]
-pub struct Unfinished {
-    /// How many watches.
-    pub watches: usize,
 }
 
 impl Drain {
@@ -40,24 +29,9 @@ impl Drain {
         Watch { signal: self.signal.subscribe() }
     }
 
-    /// How many watches there are, clones included.
-    pub fn watches(&self) -> usize {
-        self.signal.receiver_count()
-    }
-
     /// Tells every watch, present and future, and does not wait.
     pub fn signal(&self) {
         self.signal.send_replace(true);
-    }
-
-    /// Tells every watch and waits until the last is dropped, or until `deadline` is ready.
-    pub async fn drain(self, deadline: impl Future) -> Result<(), Unfinished> {
-        self.signal();
-        tokio::select! {
-            biased;
-            () = self.signal.closed() => Ok(()),
-            _ = deadline => Err(Unfinished { watches: self.watches() }),
-        }
     }
 }
 
@@ -77,7 +51,6 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::{pending, ready};
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
@@ -99,31 +72,6 @@ mod tests {
         let mut late = drain.watch();
         assert!(early.is_draining() && late.is_draining());
         assert_eq!(poll(pin!(late.draining())), Poll::Ready(()));
-    }
-
-    #[test]
-    fn draining_ends_when_the_last_watch_is_dropped() {
-        let drain = Drain::new();
-        let first = drain.watch();
-        let second = first.clone();
-        let mut draining = pin!(drain.drain(pending::<()>()));
-        assert_eq!(poll(draining.as_mut()), Poll::Pending);
-        drop(first);
-        assert_eq!(poll(draining.as_mut()), Poll::Pending);
-        drop(second);
-        assert_eq!(poll(draining.as_mut()), Poll::Ready(Ok(())));
-    }
-
-    #[test]
-    fn the_deadline_tells_how_many_are_left() {
-        let drain = Drain::new();
-        let (_first, _second) = (drain.watch(), drain.watch());
-        assert_eq!(poll(pin!(drain.drain(ready(())))), Poll::Ready(Err(Unfinished { watches: 2 })));
-    }
-
-    #[test]
-    fn nobody_watching_is_done_at_once_even_at_the_deadline() {
-        assert_eq!(poll(pin!(Drain::new().drain(ready(())))), Poll::Ready(Ok(())));
     }
 
     #[test]

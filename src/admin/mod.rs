@@ -34,8 +34,9 @@ use routes::Door;
 const MAX_CONNECTIONS: usize = 32;
 
 /// The time for a request's head, and for a whole connection, which carries one request: who reads or writes slower
-/// holds one of few places.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// holds one of few places. A head is short and comes in one piece, and a probe of our health waits no longer than this
+/// for those that do not come.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long to wait after an accept that failed: the usual reason is too many open files, which passes by itself.

@@ -188,6 +188,22 @@ fn a_silent_connection_does_not_keep_others_out() {
     });
 }
 
+#[test]
+fn a_probe_waits_for_silent_connections_no_longer_than_a_head_may_take() {
+    run(async {
+        let admin = admin(Arc::default()).await;
+        let mut silent = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            let mut stream = TcpStream::connect(admin.address).await.unwrap();
+            stream.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+            silent.push(stream);
+        }
+        let probe = tokio::time::timeout(2 * HEAD_TIMEOUT, admin.tcp("GET /healthz")).await;
+        assert!(probe.expect("a place").starts_with("HTTP/1.1 200 "));
+        assert!(HEAD_TIMEOUT <= Duration::from_secs(1), "probes give up after a second or two");
+    });
+}
+
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }

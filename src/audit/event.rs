@@ -71,9 +71,9 @@ pub struct TunnelDown<'a> {
     pub reason: &'a str,
     /// How long it lived.
     pub lasted: Duration,
-    /// Bytes of IP packets from the client.
+    /// Bytes inside TLS from the client, framing included.
     pub received: u64,
-    /// Bytes of IP packets to the client.
+    /// Bytes inside TLS to the client, framing included.
     pub sent: u64,
     /// Requests that were judged.
     pub requests: u64,
@@ -241,8 +241,7 @@ pub struct PreLimited<'a> {
     pub session: SessionId,
     /// Whose it is.
     pub user: &'a str,
-    /// The limit: `max_requests`, `max_in_flight`, `max_streams`; `refusals` and `alarms` for those beyond what is
-    /// recorded singly.
+    /// The limit: `max_requests`, `max_in_flight`; `refusals` and `alarms` for those beyond what is recorded singly.
     pub limit: &'a str,
     /// How many requests.
     pub count: u64,
@@ -307,9 +306,9 @@ pub struct UsersReloaded {
 /// See [`Event::Reloaded`].
 #[derive(Clone, Copy, Debug)]
 pub struct Reloaded<'a> {
-    /// What: `certificate`, `users`, `keys`, `audit`.
+    /// What: `certificate`, `users`.
     pub what: &'a str,
-    /// `ok`, or why the old one stays.
+    /// `replaced`, or `kept`: the new one is wrong, the old one stays.
     pub result: &'a str,
 }
 

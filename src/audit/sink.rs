@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -59,7 +59,8 @@ thread_local! {
 impl Audit {
     /// Opens the file for appending; makes it, with mode 0600, when it is not there.
     pub fn open(path: &Path, on_failure: OnFailure) -> io::Result<Self> {
-        let state = State { file: open(path)?, torn: false, lost: 0 };
+        let file = open(path)?;
+        let state = State { torn: is_torn(path, &file)?, file, lost: 0 };
         Ok(Self { path: path.to_path_buf(), on_failure, state: Mutex::new(state) })
     }
 
@@ -88,15 +89,23 @@ impl Audit {
     /// Opens the path again, for whoever moved the file away (log rotation). On an error the old file stays in use.
     pub fn reopen(&self) -> io::Result<()> {
         let file = open(&self.path)?;
+        let torn = is_torn(&self.path, &file)?;
         let mut state = self.lock();
-        state.file = file;
-        state.torn = false;
+        (state.file, state.torn) = (file, torn);
+        drop(state);
+        self.retry();
         Ok(())
     }
 
-    /// Records that are missing since the last one that stands in the file; 0 when all is well.
-    pub fn lost(&self) -> u64 {
-        self.lock().lost
+    /// Tries to tell what was lost, so that the file is known to take lines again also when nobody asks for one.
+    pub fn retry(&self) {
+        // Still so: what was lost stays counted, and `is_refusing` says it.
+        let _failed = self.lock().recover(clock::wall()).is_err();
+    }
+
+    /// Whether requests are refused because the last record could not be written.
+    pub fn is_refusing(&self) -> bool {
+        self.on_failure == OnFailure::Refuse && self.lock().lost > 0
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -107,6 +116,16 @@ impl Audit {
 
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+/// Whether a file ends in the middle of a line: the process that wrote it ended there. A file that we may only write to
+/// is taken for whole.
+fn is_torn(path: &Path, file: &File) -> io::Result<bool> {
+    let seen = file.metadata()?;
+    let Some(last) = seen.len().checked_sub(1).filter(|_| seen.is_file()) else { return Ok(false) };
+    let mut end = [b'\n'];
+    let read = File::open(path).and_then(|file| file.read_exact_at(&mut end, last));
+    Ok(read.is_ok() && end != [b'\n'])
 }
 
 impl State {
@@ -190,11 +209,12 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(audit.write(&event("never")), Err(AuditUnavailable { kind: io::ErrorKind::StorageFull }));
         }
-        assert_eq!(audit.lost(), 2);
+        audit.retry();
+        assert_eq!((audit.lock().lost, audit.is_refusing()), (2, true));
 
         audit.reopen().unwrap();
+        assert!(!audit.is_refusing(), "before the next record");
         audit.write(&event("after")).unwrap();
-        assert_eq!(audit.lost(), 0);
         let lines = lines(&path);
         assert_eq!(lines.len(), 3);
         assert_eq!((&lines[1]["event"], lines[1]["count"].as_u64()), (&"audit-lost".into(), Some(2)));
@@ -202,10 +222,28 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_with_room_again_is_noticed_without_a_request() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        let audit = Audit::open(&path, OnFailure::Refuse).unwrap();
+        let good =
+            std::mem::replace(&mut audit.lock().file, OpenOptions::new().append(true).open("/dev/full").unwrap());
+        assert!(audit.write(&event("never")).is_err());
+        audit.lock().file = good;
+        assert!(audit.is_refusing());
+        audit.retry();
+        assert!(!audit.is_refusing());
+        audit.retry();
+        let lines = lines(&path);
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0]["event"], "audit-lost");
+    }
+
+    #[test]
     fn by_wish_requests_pass_and_the_loss_is_counted() {
         let audit = Audit::open(Path::new("/dev/full"), OnFailure::Drop).unwrap();
         assert_eq!(audit.write(&event("never")), Ok(()));
-        assert_eq!(audit.lost(), 1);
+        assert_eq!((audit.lock().lost, audit.is_refusing()), (1, false));
     }
 
     #[test]
@@ -223,6 +261,25 @@ mod tests {
         let (torn, whole) = text.split_once('\n').unwrap();
         assert_eq!(torn, "{\"time\":\"20");
         assert_eq!(serde_json::from_str::<serde_json::Value>(whole).unwrap()["what"], "whole");
+    }
+
+    #[test]
+    fn the_torn_line_of_an_earlier_process_stays_alone_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        fs::write(&path, "{\"time\":\"20").unwrap();
+        let audit = Audit::open(&path, OnFailure::Refuse).unwrap();
+        audit.write(&event("one")).unwrap();
+        fs::write(&path, "{}\n{\"time").unwrap();
+        audit.reopen().unwrap();
+        audit.write(&event("two")).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let (before, last) = text.trim_end().rsplit_once('\n').unwrap();
+        assert_eq!(before, "{}\n{\"time");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(last).unwrap()["what"], "two");
+        drop(audit);
+        Audit::open(&path, OnFailure::Refuse).unwrap().write(&event("three")).unwrap();
+        assert!(!fs::read_to_string(&path).unwrap().contains("\n\n"), "a whole line is continued by the next");
     }
 
     #[test]

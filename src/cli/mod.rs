@@ -25,6 +25,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use wicketgate::complaint::Complaint;
 use wicketgate::config::{self, Config};
+use wicketgate::server::Unusable;
 use wicketgate::telemetry;
 
 /// A zero-trust API access proxy built on SSTP tunnels.
@@ -261,7 +262,10 @@ fn serve(cli: &Cli, program: &dyn Program, terminal: &mut Terminal<'_>) -> Resul
     let path = locate(cli)?;
     let (config, warnings) = config::load(&path).map_err(Failure::Config)?;
     write!(terminal.err, "{}", render(&warnings, cli.format))?;
-    program.serve(config, &path)?;
+    let failed = |error: anyhow::Error| {
+        error.downcast().map_or_else(Failure::Other, |Unusable(complaints)| Failure::Config(complaints))
+    };
+    program.serve(config, &path).map_err(failed)?;
     Ok(Exit::Done)
 }
 
@@ -275,12 +279,17 @@ fn read_config(cli: &Cli) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// The directory of policies, and the configuration unless the directory was given.
+/// The directory of policies, and the configuration that they belong to: none where a directory is all that was given.
 fn policies(cli: &Cli, directory: Option<&Path>) -> Result<(PathBuf, Option<Config>), Failure> {
-    match directory {
-        Some(directory) => Ok((directory.to_path_buf(), None)),
-        None => read_config(cli).map(|config| (config.policies.clone(), Some(config))),
-    }
+    let Some(directory) = directory.map(Path::to_path_buf) else {
+        let config = read_config(cli)?;
+        return Ok((config.policies.clone(), Some(config)));
+    };
+    let config = match cli.config {
+        Some(_) => Some(Config { policies: directory.clone(), ..read_config(cli)? }),
+        None => None,
+    };
+    Ok((directory, config))
 }
 
 fn render(complaints: &[Complaint], format: Format) -> String {

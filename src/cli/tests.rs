@@ -290,6 +290,16 @@ fn a_bundle_that_does_not_compile_is_a_no() {
 }
 
 #[test]
+fn a_directory_is_judged_under_the_configuration_that_is_named_beside_it() {
+    let fake = Fake::default();
+    let (_directory, path) = configured();
+    runs(&fake, &["policy", "test", "elsewhere"]);
+    runs(&fake, &["--config", &path, "policy", "test", "elsewhere"]);
+    let elsewhere = PathBuf::from("elsewhere");
+    assert_eq!(*fake.asked.borrow(), [(elsewhere.clone(), false), (elsewhere, true)]);
+}
+
+#[test]
 fn explain_exits_by_the_decision() {
     for (allowed, exit) in [(true, Exit::Done), (false, Exit::No)] {
         let fake = Fake { allowed, ..Fake::default() };

@@ -106,7 +106,7 @@ fn the_least_configuration_has_the_documented_defaults() {
             max_sessions_per_user: 4,
             max_session: Duration::from_secs(12 * 3600),
             max_streams: 100,
-            max_requests: Rate { count: 1000, per: Duration::from_secs(1) },
+            max_requests: Rate { count: 1000_u32.try_into().unwrap(), per: Duration::from_secs(1) },
         },
         network: Network {
             gateway: "198.18.7.1".parse().unwrap(),
@@ -273,6 +273,12 @@ fn installation() -> tempfile::TempDir {
     write("users.key", "key".to_owned());
     write("wicketgate.toml", LEAST.to_owned());
     directory
+}
+
+#[test]
+fn a_rate_that_cannot_be_counted_is_out_of_range() {
+    let complaints = of(&format!("{LEAST}[tunnel]\nmax_requests = \"2000000000/s\"\n")).unwrap_err();
+    assert_eq!(codes_and_lines(&complaints), [("out-of-range", 11)]);
 }
 
 fn codes_and_lines(complaints: &[Complaint]) -> Vec<(&'static str, usize)> {

@@ -1,5 +1,6 @@
 //! `[tunnel]`: login methods, crypto binding, and how much of everything one person may have.
 
+use std::num::NonZeroU32;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
@@ -13,6 +14,9 @@ use crate::identity::Method;
 /// Above these, a number is more likely a slip than a wish: nobody has so many laptops, and no laptop so many streams.
 const MAX_PER_USER: i64 = 10_000;
 const MAX_STREAMS: i64 = 10_000;
+
+/// Requests in a second: far above what one person sends, and far below what tires a server.
+const MAX_REQUESTS: NonZeroU32 = NonZeroU32::new(1000).expect("not zero");
 
 /// A tunnel shorter than a minute only logs in again and again; one longer than a month outlives every review.
 const SESSION_LENGTH: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(30 * 86_400);
@@ -152,15 +156,24 @@ fn max_session(entry: &Entry<String>, complaints: &mut Complaints) -> Duration {
 }
 
 fn max_requests(entry: &Entry<String>, complaints: &mut Complaints) -> Rate {
-    let default = Rate { count: 1000, per: Duration::from_secs(1) };
+    let default = Rate { count: MAX_REQUESTS, per: Duration::from_secs(1) };
     let Some((text, span)) = entry.written() else { return default };
-    units::rate(text).unwrap_or_else(|| {
+    let Some(rate) = units::rate(text) else {
         complaints.error(
             "not-a-rate",
             &span,
             format!("`tunnel.max_requests` must be a rate, not {}", quoted(text)),
             "a number above zero, a slash and one of s, m, h, as in \"1000/s\"",
         );
-        default
-    })
+        return default;
+    };
+    if let Err(error) = rate.quota() {
+        complaints.error(
+            "out-of-range",
+            &span,
+            format!("`tunnel.max_requests` cannot be {}: {error}", quoted(text)),
+            "take a rate that one person can need, as in \"1000/s\"",
+        );
+    }
+    rate
 }

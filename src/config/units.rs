@@ -1,15 +1,25 @@
 //! Durations and rates: an integer and one unit, as in `"12h"` and `"1000/s"`.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
+
+use crate::limits::{BadQuota, Quota};
 
 /// So many in so long: the written `"1000/s"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// How many; not zero.
-    pub count: u32,
+    /// How many.
+    pub count: NonZeroU32,
     /// In how long.
     pub per: Duration,
+}
+
+impl Rate {
+    /// What counts it: all may come at once.
+    pub fn quota(&self) -> Result<Quota, BadQuota> {
+        Quota::new(self.count, self.per, self.count)
+    }
 }
 
 /// A duration: an integer, then `ms`, `s`, `m`, `h` or `d`, nothing between and nothing after.
@@ -33,7 +43,7 @@ pub(super) fn rate(text: &str) -> Option<Rate> {
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let count = digits.parse().ok().filter(|count| *count > 0)?;
+    let count = digits.parse().ok()?;
     let seconds = match unit {
         "s" => 1,
         "m" => 60,
@@ -77,7 +87,8 @@ mod tests {
 
     #[test]
     fn a_rate_is_a_count_and_a_unit() {
-        assert_eq!(rate("1000/s"), Some(Rate { count: 1000, per: Duration::from_secs(1) }));
+        let thousand = NonZeroU32::new(1000).unwrap();
+        assert_eq!(rate("1000/s"), Some(Rate { count: thousand, per: Duration::from_secs(1) }));
         assert_eq!(rate("5/m").map(|rate| rate.to_string()).as_deref(), Some("5/m"));
         assert_eq!(rate("7/h").map(|rate| rate.to_string()).as_deref(), Some("7/h"));
         for text in ["", "/s", "0/s", "+5/s", "5/d", "5/ s", "5", "5/s/s", "99999999999/s"] {

@@ -4,19 +4,20 @@
 //! user alive.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-use std::{fs, io};
+use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
 use rustls::{RootCertStore, ServerConfig};
 
 use super::services::{self, Given, Services, Source as ServicesSource};
+use super::sources::{READABLE, Sources, complaint, named_files};
 use super::watched::Watched;
 use crate::clock;
-use crate::complaint::{Complaint, Severity};
+use crate::complaint::Complaint;
 use crate::config::{self, Config, KeyPair, pem};
 use crate::identity::authn::{Alg, ClaimType, IssuerConfig, PersonRule, Tokens, UserFile, Users, fetch};
 use crate::listener::tls::Certificate;
@@ -24,20 +25,20 @@ use crate::policy::{self, Bundle};
 use crate::snapshot::Snapshot;
 use crate::upstream::{Authorities, ClientCertificate, Target, TargetError};
 
-/// Policy files of one bundle.
-const MAX_FILES: usize = 512;
+pub use super::sources::policy_files;
 
-/// One policy file, in bytes.
-const MAX_FILE: u64 = 1 << 20;
-
-/// How often the policies are read until two readings agree: then nobody writes them at this moment.
-const MAX_READINGS: usize = 10;
-
-/// The time between two readings: longer than it takes to write the next file of a set.
-const BETWEEN_READINGS: Duration = Duration::from_millis(50);
+/// How much is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// The user file alone.
+    Users,
+    /// Every file that the configuration names.
+    Files,
+    /// The configuration, and these files.
+    Everything,
+}
 
 /// Cures of what is wrong with the files that the configuration names.
-const READABLE: &str = "the file must exist, and the server must be allowed to read it";
 const PAIR: &str = "certificate and key must belong together";
 const AUTHORITY: &str = "an authority is the certificate of a CA, in PEM";
 const SERVICES: &str = "see [services] of the configuration: its certificates must cover every host";
@@ -51,6 +52,12 @@ pub(super) enum Outcome {
     Replaced(Vec<Complaint>),
     /// Wrong: the old one stays.
     Kept(Vec<Complaint>),
+}
+
+impl Outcome {
+    pub(super) fn is_replaced(&self) -> bool {
+        matches!(self, Self::Replaced(_))
+    }
 }
 
 /// What happened to all parts.
@@ -86,21 +93,6 @@ struct Policies {
     targets: HashMap<String, Arc<Target>>,
 }
 
-/// Everything that `Policies` is made of, as read: the same again is no change.
-#[derive(Clone, PartialEq, Eq)]
-struct Sources {
-    files: Vec<policy::Source>,
-    others: Vec<Named>,
-}
-
-/// A file with what the configuration calls it: two names that change their files are a change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Named {
-    name: String,
-    path: PathBuf,
-    bytes: Vec<u8>,
-}
-
 impl Loader {
     /// Reads everything for the first time. Certificate and users must be good; policies may be bad: then nothing is
     /// allowed until they are mended.
@@ -130,19 +122,21 @@ impl Loader {
         Ok((loader, snapshot, report))
     }
 
-    /// Reads everything again. `None`: nothing changed.
-    pub(super) fn reload(&mut self) -> (Report, Option<Snapshot>) {
-        let report = Report {
-            certificate: self.load_certificate(),
-            users: self.load_users(),
-            policies: self.load_policies(clock::wall()),
-            certificate_ends: services::not_after(&self.chain),
+    /// Reads files again, and publishes what changed. Users come first: whoever is taken out of the file does not stay
+    /// until the policies are read, compiled and tested.
+    pub(super) fn reload(&mut self, extent: Extent, publish: impl Fn(Snapshot)) -> Report {
+        let users = self.load_users();
+        if users.is_replaced() {
+            publish(self.snapshot());
+        }
+        let (certificate, policies) = match extent {
+            Extent::Users => (Outcome::Unchanged, Outcome::Unchanged),
+            Extent::Files | Extent::Everything => (self.load_certificate(), self.load_policies(clock::wall())),
         };
-        let changed = [&report.certificate, &report.users, &report.policies]
-            .iter()
-            .any(|outcome| matches!(outcome, Outcome::Replaced(_)));
-        let snapshot = changed.then(|| self.snapshot());
-        (report, snapshot)
+        if certificate.is_replaced() || policies.is_replaced() {
+            publish(self.snapshot());
+        }
+        Report { certificate, users, policies, certificate_ends: services::not_after(&self.chain) }
     }
 
     /// Takes a configuration that was read again. What cannot change without a restart is kept and named.
@@ -164,9 +158,6 @@ impl Loader {
             fixed.push("[audit]");
         }
         let Config { listen, network, admin, tunnel, audit, .. } = self.config.clone();
-        if config.services != self.config.services {
-            self.services.forget();
-        }
         self.config = Config { listen, network, admin, tunnel, audit, ..config };
         fixed
     }
@@ -204,9 +195,16 @@ impl Loader {
     }
 
     fn load_users(&mut self) -> Outcome {
-        let text = fs::read(&self.config.users.file).unwrap_or_default();
+        let file = &self.config.users.file;
+        let text = fs::read(file).unwrap_or_default();
         if text == self.users_text {
             return Outcome::Unchanged;
+        }
+        if !file.exists() {
+            // Whoever wants everybody out writes an empty file: a missing one is rather a slip.
+            let message = "the user file is gone".to_owned();
+            let hint = "restore it, or write an empty one";
+            return Outcome::Kept(vec![complaint(file, "not-found", message, hint)]);
         }
         match user_file(&self.config).load() {
             Ok(users) => {
@@ -219,22 +217,18 @@ impl Loader {
     }
 
     fn load_policies(&mut self, now: SystemTime) -> Outcome {
-        let read = || Sources::read(&self.config);
-        let pause = || std::thread::sleep(BETWEEN_READINGS);
-        let sources = match settled(self.last_sources.as_ref(), read, pause) {
-            Ok(Some(sources)) => sources,
-            Ok(None) => {
-                let message = "the files change while they are read".to_owned();
-                let hint = "they are read again when they change the next time";
-                return Outcome::Kept(vec![complaint(&self.config.policies, "unsettled", message, hint)]);
-            }
+        let sources = match Sources::read_settled(&self.config, self.last_sources.as_ref()) {
+            Ok(sources) => sources,
             Err(complaints) => return Outcome::Kept(complaints),
         };
         let stale = self.services.renew_at().is_some_and(|renew_at| renew_at <= now);
         if self.last_sources.as_ref() == Some(&sources) && self.policies.is_some() && !stale {
             return Outcome::Unchanged;
         }
-        let same_files = self.last_sources.as_ref().is_some_and(|last| last.others == sources.others);
+        let same_files = self.last_sources.as_ref().is_some_and(|last| last.same_files(&sources));
+        if !same_files {
+            self.services.forget();
+        }
         match self.build_policies(&sources.files, same_files, now) {
             Ok((policies, warnings)) => {
                 self.policies = Some(policies);
@@ -277,9 +271,7 @@ impl Loader {
 /// The bundle of a configuration, compiled as `serve` does it, without serving.
 pub fn check(config: &Config) -> Result<(Bundle, Vec<Complaint>), Vec<Complaint>> {
     let mut complaints = Vec::new();
-    if config.users.file.exists()
-        && let Err(more) = user_file(config).load()
-    {
+    if let Err(more) = user_file(config).load() {
         complaints.extend(more);
     }
     let compiled = Sources::read(config).and_then(|sources| {
@@ -308,9 +300,10 @@ pub fn check(config: &Config) -> Result<(Bundle, Vec<Complaint>), Vec<Complaint>
 
 /// The files and the folder whose changes ask for a reload.
 pub(super) fn watched(config: &Config) -> Watched {
-    let mut files = vec![config.users.file.clone(), config.tls.certificate.clone(), config.tls.key.clone()];
+    let users = vec![config.users.file.clone(), config.users.key.clone()];
+    let mut files = vec![config.tls.certificate.clone(), config.tls.key.clone()];
     files.extend(named_files(config).into_iter().map(|(_, path)| path.clone()));
-    Watched { files, folder: config.policies.clone() }
+    Watched { users, files, folder: config.policies.clone() }
 }
 
 /// What policy files may refer to under this configuration.
@@ -440,18 +433,6 @@ fn pem_complaint(path: &Path, error: &pem::PemError) -> Box<Complaint> {
     Box::new(complaint(path, error.code(), error.to_string(), error.hint()))
 }
 
-fn complaint(path: &Path, code: &'static str, message: String, hint: &str) -> Complaint {
-    Complaint {
-        severity: Severity::Error,
-        code,
-        file: path.display().to_string().into(),
-        text: Arc::from(""),
-        span: 0..0,
-        message,
-        hint: Some(hint.to_owned()),
-    }
-}
-
 fn issuer_config(issuer: &policy::Issuer, config: &Config) -> Result<IssuerConfig, Box<Complaint>> {
     let roots = match issuer.ca.as_ref().and_then(|name| config.authorities.get(name)) {
         Some(path) => Some(pem::certificates(path).map_err(|error| pem_complaint(path, &error))?),
@@ -493,172 +474,4 @@ fn issuer_config(issuer: &policy::Issuer, config: &Config) -> Result<IssuerConfi
             .collect(),
         roots,
     })
-}
-
-impl Sources {
-    /// Every file of the policy directory, and every other file that the policies depend on.
-    fn read(config: &Config) -> Result<Self, Vec<Complaint>> {
-        let files = policy_files(&config.policies)?;
-        let mut others = Vec::new();
-        for (name, path) in named_files(config) {
-            let bytes = fs::read(path).map_err(|error| vec![complaint(path, "file", error.to_string(), READABLE)])?;
-            others.push(Named { name, path: path.clone(), bytes });
-        }
-        Ok(Self { files, others })
-    }
-}
-
-/// The files that the configuration names for the policies, with their names there.
-fn named_files(config: &Config) -> Vec<(String, &PathBuf)> {
-    let authorities = config.authorities.iter().map(|(name, path)| (format!("authorities.{name}"), path));
-    let shown = config.client_certificates.iter();
-    let shown = shown.flat_map(|(name, files)| both(format!("client_certificates.{name}"), files));
-    let mut named: Vec<(String, &PathBuf)> = authorities.chain(shown).collect();
-    match &config.services {
-        config::Services::Authority(files) => named.extend(both("services.ca".to_owned(), files)),
-        config::Services::Certificates(pairs) => {
-            named.extend(pairs.iter().enumerate().flat_map(|(at, files)| both(format!("services.{at}"), files)));
-        }
-    }
-    named
-}
-
-fn both(name: String, files: &KeyPair) -> [(String, &PathBuf); 2] {
-    [(format!("{name}.certificate"), &files.certificate), (format!("{name}.key"), &files.key)]
-}
-
-/// Reads until two readings in a row agree, or the first one agrees with the last that was good. `None`: never.
-fn settled<T: PartialEq, E>(
-    last: Option<&T>,
-    mut read: impl FnMut() -> Result<T, E>,
-    mut pause: impl FnMut(),
-) -> Result<Option<T>, E> {
-    let mut before = read()?;
-    if last == Some(&before) {
-        return Ok(Some(before));
-    }
-    for _ in 1..MAX_READINGS {
-        pause();
-        let now = read()?;
-        if now == before {
-            return Ok(Some(now));
-        }
-        before = now;
-    }
-    Ok(None)
-}
-
-/// The `*.toml` files of a directory, sorted by name.
-///
-/// # Errors
-///
-/// Complaints about files that cannot be read, are no regular files, are too large, too many, or lead out of the directory.
-pub fn policy_files(directory: &Path) -> Result<Vec<policy::Source>, Vec<Complaint>> {
-    let wrong = |path: &Path, code, message: String, hint| vec![complaint(path, code, message, hint)];
-    let unreadable = |path: &Path, error: &io::Error| wrong(path, "file", format!("cannot be read: {error}"), READABLE);
-    let real = directory.canonicalize().map_err(|error| unreadable(directory, &error))?;
-    let entries = fs::read_dir(directory).map_err(|error| unreadable(directory, &error))?;
-    let mut paths = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|error| unreadable(directory, &error))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.ends_with(".toml") && !name.starts_with('.') {
-            paths.push(path);
-        }
-        if paths.len() > MAX_FILES {
-            let hint = "describe small APIs of one host in one file";
-            return Err(wrong(directory, "too-many-files", format!("more than {MAX_FILES} policy files"), hint));
-        }
-    }
-    paths.sort();
-    let mut files = Vec::with_capacity(paths.len());
-    for path in paths {
-        let target = path.canonicalize().map_err(|error| unreadable(&path, &error))?;
-        if !target.starts_with(&real) {
-            let hint = "put the file itself into the policy directory";
-            return Err(wrong(&path, "outside", "a link that leads out of the policy directory".to_owned(), hint));
-        }
-        let metadata = fs::metadata(&target).map_err(|error| unreadable(&path, &error))?;
-        if !metadata.is_file() {
-            let hint = "a policy is a regular file: reading another kind may never end";
-            return Err(wrong(&path, "not-a-file", "not a regular file".to_owned(), hint));
-        }
-        let size = metadata.len();
-        if size > MAX_FILE {
-            let message = format!("{size} bytes; a policy file has at most {MAX_FILE}");
-            return Err(wrong(&path, "too-large", message, "make several APIs of it"));
-        }
-        let text = fs::read_to_string(&target).map_err(|error| unreadable(&path, &error))?;
-        files.push(policy::Source { file: path.display().to_string().into(), text: text.into() });
-    }
-    Ok(files)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::net::UnixListener;
-
-    use super::*;
-
-    #[test]
-    fn what_is_no_regular_file_is_no_policy() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("x.toml");
-        let codes = || policy_files(directory.path()).map_err(|all| all.into_iter().map(|one| one.code).collect());
-        let refused: Result<Vec<policy::Source>, Vec<&str>> = Err(vec!["not-a-file"]);
-        let socket = UnixListener::bind(&path).unwrap();
-        assert_eq!(codes(), refused);
-        drop(socket);
-        fs::remove_file(&path).unwrap();
-        fs::create_dir(&path).unwrap();
-        assert_eq!(codes(), refused);
-        fs::remove_dir(&path).unwrap();
-        fs::write(&path, "api = 1").unwrap();
-        assert_eq!(codes().unwrap().len(), 1);
-    }
-
-    #[test]
-    fn names_that_change_their_files_are_a_change() {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| directory.path().join(name);
-        fs::create_dir(at("policies")).unwrap();
-        for name in ["s.pem", "s.key", "ca.pem", "ca.key", "one.pem", "two.pem"] {
-            fs::write(at(name), name).unwrap();
-        }
-        let sources = |authorities: &str| {
-            let text = format!(
-                "[tls]\ncertificate = \"s.pem\"\nkey = \"s.key\"\n[network]\nsuffix = \"api.corp.example\"\n\
-                 [services]\nca = \"ca.pem\"\nca_key = \"ca.key\"\n[policies]\ndirectory = \"policies\"\n\
-                 [authorities]\n{authorities}\n"
-            );
-            fs::write(at("wicketgate.toml"), text).unwrap();
-            let (config, _) = config::read(&at("wicketgate.toml")).unwrap();
-            Sources::read(&config).unwrap()
-        };
-        let before = sources("a = \"one.pem\"\nb = \"two.pem\"");
-        assert!(before == sources("b = \"two.pem\"\na = \"one.pem\""));
-        assert!(before != sources("a = \"two.pem\"\nb = \"one.pem\""));
-        assert!(sources("a = \"one.pem\"") != sources("b = \"one.pem\""));
-        fs::write(at("two.pem"), "renewed").unwrap();
-        assert!(before != sources("a = \"one.pem\"\nb = \"two.pem\""));
-    }
-
-    #[test]
-    fn files_are_taken_when_two_readings_agree() {
-        let readings = |values: &[u32], last: Option<u32>| {
-            let (mut at, mut pauses) = (0, 0);
-            let read = || {
-                at += 1;
-                values.get(at - 1).copied().ok_or("gone")
-            };
-            let settled = settled(last.as_ref(), read, || pauses += 1);
-            (settled, pauses)
-        };
-        assert_eq!(readings(&[1, 2, 3, 3], None), (Ok(Some(3)), 3));
-        assert_eq!(readings(&[1], Some(1)), (Ok(Some(1)), 0));
-        assert_eq!(readings(&[2, 2], Some(1)), (Ok(Some(2)), 1));
-        assert_eq!(readings(&[1, 2], None), (Err("gone"), 2));
-        let restless: Vec<u32> = (0..100).collect();
-        assert_eq!(readings(&restless, None), (Ok(None), MAX_READINGS - 1));
-    }
 }

@@ -12,10 +12,10 @@ mod refusals;
 mod reload;
 mod services;
 mod shared;
+mod sources;
 mod watched;
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::atomic::AtomicUsize;
@@ -28,9 +28,10 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::audit::{Audit, DecisionIds};
+use crate::complaint::Complaint;
 use crate::config::{self, Config};
 use crate::identity::authn::Backoff;
-use crate::limits::{Limits, Quota};
+use crate::limits::Limits;
 use crate::listener::{self, Acceptor, Ceiling, shard::Shard};
 use crate::policy::{Bundle, RequestText};
 use crate::proxy::{self, Proxy};
@@ -54,7 +55,7 @@ const GRACE: Duration = Duration::from_secs(20);
 /// How often the metrics' histograms are kept small.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// How often refused logins that have no record of their own are summed into one.
+/// How often refused logins that have no record of their own are summed into one, and a failed audit file is tried again.
 const SUM: Duration = Duration::from_secs(1);
 
 /// What the server is told from outside.
@@ -74,11 +75,17 @@ pub struct Bound {
     pub admin: SocketAddr,
 }
 
+/// The files that the configuration names cannot be served: what [`run`] ends with when trying again will not help.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", config::complaint::text(.0))]
+pub struct Unusable(pub Vec<Complaint>);
+
 /// Runs a server to its end on the current runtime; connections run on `shards` threads of their own.
 ///
 /// # Errors
 ///
-/// When it cannot start. After `ready` was called it only ends by order.
+/// When it cannot start: [`Unusable`] files, or whatever the system refuses. After `ready` was called it ends by order, or
+/// because a part that must not end has ended.
 pub async fn run(
     path: PathBuf,
     config: Config,
@@ -100,8 +107,7 @@ pub async fn run(
     let bound = Bound { listen: listener.local_addr()?, admin: admin_listener.local_addr()? };
 
     let look = loader::watched(&config).look();
-    let (loader, first, report) = Loader::first(config.clone())
-        .map_err(|complaints| anyhow::anyhow!("{}", config::complaint::text(&complaints)))?;
+    let (loader, first, report) = Loader::first(config.clone()).map_err(Unusable)?;
     let drain = Drain::new();
     let shared = Arc::new(shared(&config, Snapshots::new(first), audit, drain.watch())?);
     reload::report_first(&shared, &report);
@@ -144,21 +150,26 @@ pub async fn run(
         loop {
             tokio::time::sleep(SUM).await;
             summed.sum_refusals();
+            summed.audit.retry();
         }
     });
     let mut reloads = reload::Reloads::new(Arc::clone(&shared), limits, loader, path, look);
     ready(bound);
 
     let mut reloading = pin!(reloads.run(&mut orders.reload));
-    tokio::select! {
-        () = acceptor.run() => {}
-        () = &mut reloading => {}
-        _ = &mut orders.stop => {}
-    }
+    let ended = tokio::select! {
+        () = acceptor.run() => Ok(()),
+        () = &mut reloading => Ok(()),
+        Some(task) = control.join_next() => {
+            // Better no server than one without health and without records of what it refused.
+            Err(task.err().map_or_else(|| anyhow::anyhow!("the admin listener ended"), anyhow::Error::from))
+        }
+        _ = &mut orders.stop => Ok(()),
+    };
     tracing::info!(sessions = shared.registry.len(), "draining");
     drop(acceptor);
     drain.signal();
-    shared.registry.end_all(Why::Drain, |_| true);
+    shared.registry.end_all(Why::Drain);
     let mut stopping = tokio::task::spawn_blocking(move || {
         for thread in &threads {
             thread.signal(shared::LONGEST_END);
@@ -175,7 +186,7 @@ pub async fn run(
     shared.sum_refusals();
     drop(admin_stop);
     control.shutdown().await;
-    Ok(())
+    ended
 }
 
 fn shared(config: &Config, snapshots: Snapshots, audit: Audit, drain: Watch) -> anyhow::Result<Shared> {
@@ -202,7 +213,6 @@ fn shared(config: &Config, snapshots: Snapshots, audit: Audit, drain: Watch) -> 
         },
         zero_binding: config.tunnel.zero_binding.clone(),
     };
-    let max_requests = config.tunnel.max_requests;
     let registry = registry::Limits {
         max_sessions: config.tunnel.max_sessions,
         max_sessions_per_user: config.tunnel.max_sessions_per_user,
@@ -216,10 +226,7 @@ fn shared(config: &Config, snapshots: Snapshots, audit: Audit, drain: Watch) -> 
         refusals: Mutex::new(Refusals::new(clock::now())),
         lines: Mutex::new(Ceiling::new(clock::now())),
         max_session: config.tunnel.max_session,
-        max_requests: {
-            let count = NonZeroU32::new(max_requests.count).context("[tunnel] max_requests: at least one")?;
-            Quota::new(count, max_requests.per, count).context("[tunnel] max_requests")?
-        },
+        max_requests: config.tunnel.max_requests.quota().context("[tunnel] max_requests")?,
         grace: GRACE,
         drain,
         logging_in: AtomicUsize::new(0),

@@ -37,7 +37,7 @@ impl Operations for Operator {
         for issuer in snapshot.tokens.without_keys(clock::now()) {
             reasons.push(format!("issuer {issuer}: no keys"));
         }
-        if self.shared.audit.lost() > 0 {
+        if self.shared.audit.is_refusing() {
             reasons.push("audit records cannot be written".to_owned());
         }
         if reasons.is_empty() { Ok(()) } else { Err(reasons) }

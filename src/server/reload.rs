@@ -2,17 +2,18 @@
 
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::loader::{Loader, Outcome, Report};
+use super::loader::{Extent, Loader, Outcome, Report};
 use super::shared::Shared;
 use super::watched::Look;
 use crate::complaint::{Complaint, Severity};
 use crate::limits::Limits;
+use crate::snapshot::Snapshot;
 use crate::{audit, config, policy, proxy, telemetry};
 
 /// How often the files are looked at. A change is read when two looks in a row agree about it: an editor, a checkout and
@@ -20,7 +21,7 @@ use crate::{audit, config, policy, proxy, telemetry};
 const TICK: Duration = Duration::from_millis(200);
 
 /// How many looks in a row may disagree before the reading begins all the same: whoever writes all the time must not
-/// keep a revocation out.
+/// keep a change out.
 const MAX_RESTLESS: u32 = 10;
 
 /// How often everything is read although nothing changed: certificates of API hosts are renewed by time.
@@ -30,8 +31,8 @@ const SWEEP: Duration = Duration::from_secs(600);
 pub(super) struct Reloads {
     shared: Arc<Shared>,
     limits: Arc<Limits>,
-    /// Lent to the thread that reads.
-    loader: Option<Loader>,
+    /// Locked by the thread that reads.
+    loader: Arc<Mutex<Loader>>,
     path: PathBuf,
     /// What the files looked like when they were last read.
     read: Look,
@@ -44,27 +45,26 @@ impl Reloads {
     pub(super) fn new(shared: Arc<Shared>, limits: Arc<Limits>, loader: Loader, path: PathBuf, read: Look) -> Self {
         let mut issuers = JoinSet::new();
         issuers.spawn(shared.snapshots.load().tokens.run());
-        Self { shared, limits, loader: Some(loader), path, read, issuers }
+        Self { shared, limits, loader: Arc::new(Mutex::new(loader)), path, read, issuers }
     }
 
     /// Runs until it is dropped. `everything` asks for the configuration file too.
     pub(super) async fn run(&mut self, everything: &mut mpsc::Receiver<()>) {
         let mut sweep = pin!(tokio::time::sleep(SWEEP));
         loop {
-            let all = tokio::select! {
-                () = self.changed() => false,
-                Some(()) = everything.recv() => true,
-                () = &mut sweep => false,
+            let extent = tokio::select! {
+                extent = self.changed() => extent,
+                Some(()) = everything.recv() => Extent::Everything,
+                () = &mut sweep => Extent::Files,
             };
-            self.reload(all).await;
+            self.reload(extent).await;
             sweep.set(tokio::time::sleep(SWEEP));
         }
     }
 
-    /// Waits until the files differ from what was read, and rest.
-    async fn changed(&mut self) {
-        let Some(watched) = self.loader.as_ref().map(Loader::watched) else { return std::future::pending().await };
-        let watched = Arc::new(watched);
+    /// Waits until the files differ from what was read, and rest. The user file need not wait for the others' rest.
+    async fn changed(&mut self) -> Extent {
+        let watched = Arc::new(lock(&self.loader).watched());
         let mut last = self.read.clone();
         let mut restless = 0;
         loop {
@@ -75,17 +75,22 @@ impl Reloads {
             restless = if look == last { 0 } else { restless + 1 };
             if look != self.read && (look == last || restless > MAX_RESTLESS) {
                 self.read = look;
-                return;
+                return Extent::Files;
+            }
+            if look.users != self.read.users && look.users == last.users {
+                self.read.users = look.users;
+                return Extent::Users;
             }
             last = look;
         }
     }
 
-    async fn reload(&mut self, all: bool) {
-        let Some(mut loader) = self.loader.take() else { return };
-        let path = self.path.clone();
+    async fn reload(&mut self, extent: Extent) {
+        let (loader, path) = (Arc::clone(&self.loader), self.path.clone());
+        let (shared, limits) = (Arc::clone(&self.shared), Arc::clone(&self.limits));
         let reading = tokio::task::spawn_blocking(move || {
-            let fresh = all.then(|| config::load(&path));
+            let mut loader = lock(&loader);
+            let fresh = (extent == Extent::Everything).then(|| config::load(&path));
             let mut fixed = Ok(Vec::new());
             match fresh {
                 Some(Ok((config, warnings))) => {
@@ -95,17 +100,16 @@ impl Reloads {
                 Some(Err(complaints)) => fixed = Err(complaints),
                 None => {}
             }
-            let (report, snapshot) = loader.reload();
-            (loader, fixed, report, snapshot)
+            let report = loader.reload(extent, |snapshot| publish(&shared, &limits, snapshot));
+            (fixed, report)
         });
-        let (loader, fixed, report, snapshot) = match reading.await {
+        let (fixed, report) = match reading.await {
             Ok(read) => read,
             Err(error) => {
-                tracing::error!(%error, "a reload ended by a bug of ours; restart to reload again");
+                tracing::error!(%error, "a reload ended by a bug of ours; files are read again when they change");
                 return;
             }
         };
-        self.loader = Some(loader);
         match fixed {
             Ok(fixed) => {
                 for section in fixed {
@@ -114,21 +118,29 @@ impl Reloads {
             }
             Err(complaints) => warn("config", &complaints),
         }
-        if all && let Err(error) = self.shared.audit.reopen() {
+        if extent == Extent::Everything
+            && let Err(error) = self.shared.audit.reopen()
+        {
             tracing::error!(%error, "the audit file cannot be opened again; the old one stays in use");
         }
-        if let Some(snapshot) = snapshot {
-            if let Some(bundle) = &snapshot.bundle {
-                self.limits
-                    .reload(bundle.limits().filter_map(|limit| Some((limit.id.as_str(), proxy::quota(limit).ok()?))));
-            }
-            let tokens = Arc::clone(&snapshot.tokens);
-            self.shared.snapshots.store(snapshot);
+        if report.policies.is_replaced() {
             self.issuers.abort_all();
-            self.issuers.spawn(tokens.run());
+            self.issuers.spawn(self.shared.snapshots.load().tokens.run());
         }
         tell(&self.shared, &report);
     }
+}
+
+/// A panic leaves every part whole, the old one or the new one: no bug in a policy may keep a disabled user in.
+fn lock(loader: &Mutex<Loader>) -> MutexGuard<'_, Loader> {
+    loader.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn publish(shared: &Shared, limits: &Limits, snapshot: Snapshot) {
+    if let Some(bundle) = &snapshot.bundle {
+        limits.reload(bundle.limits().filter_map(|limit| Some((limit.id.as_str(), proxy::quota(limit).ok()?))));
+    }
+    shared.snapshots.store(snapshot);
 }
 
 /// Tells how the first reading went.
@@ -148,7 +160,7 @@ fn tell(shared: &Shared, report: &Report) {
         metrics::counter!(telemetry::RELOADS, "what" => what, "result" => result).increment(1);
         shared.record(&audit::Event::Reloaded(audit::Reloaded { what, result }));
     }
-    if matches!(report.users, Outcome::Replaced(_)) {
+    if report.users.is_replaced() {
         let snapshot = shared.snapshots.load();
         let (disabled, enabled): (Vec<_>, Vec<_>) =
             snapshot.users.accounts().into_iter().partition(|account| account.is_disabled());

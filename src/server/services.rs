@@ -91,7 +91,7 @@ impl Services {
         self.issued.values().map(|issued| issued.renew_at).min()
     }
 
-    /// Forgets what was issued, because its source changed.
+    /// Forgets what was issued, because the files that it came from changed.
     pub(super) fn forget(&mut self) {
         self.issued.clear();
     }
@@ -115,7 +115,7 @@ impl Source {
                     .find(|given| given.names.iter().any(|name| names(name, host)))
                     .ok_or_else(|| Error::NoCertificate { host: host.to_owned() })?;
                 let config = proxy::server_config(found.chain.clone(), found.key.clone_key()).map_err(tls)?;
-                // A given certificate changes with its file, and that is a reload of its own.
+                // A given certificate changes with its file, and then everything that was issued is forgotten.
                 Ok(Issued { config: Arc::new(config), renew_at: now + VALIDITY })
             }
         }

@@ -11,16 +11,32 @@ use std::path::{Path, PathBuf};
 /// The files and the folder whose changes ask for a reload.
 #[derive(Clone, Debug)]
 pub(super) struct Watched {
+    pub(super) users: Vec<PathBuf>,
     pub(super) files: Vec<PathBuf>,
     pub(super) folder: PathBuf,
 }
 
 /// One look at all of them. Two that are equal saw the same files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Look(Vec<(PathBuf, Option<Stamp>)>);
+pub(super) struct Look {
+    /// The user file and its key, which are read alone while the others do not rest.
+    pub(super) users: Vec<Seen>,
+    others: Vec<Seen>,
+}
 
-/// What changes when a file is written, replaced or linked to another.
-type Stamp = (u64, u64, i64, i64, u64);
+/// A file, and what it looked like, if it could be looked at.
+type Seen = (PathBuf, Option<Stamp>);
+
+/// What changes when a file is written, replaced, linked to another, or given to others: owner and mode decide whether it
+/// can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    device: u64,
+    inode: u64,
+    length: u64,
+    written: (i64, i64),
+    changed: (i64, i64),
+}
 
 impl Watched {
     /// Looks at everything. What cannot be looked at is a fact as well.
@@ -30,21 +46,33 @@ impl Watched {
             entries.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
         paths.sort();
         paths.extend(self.files.iter().cloned());
-        let seen = paths.into_iter().map(|path| {
-            let stamp = stamp(&path);
-            (path, stamp)
-        });
-        Look(seen.collect())
+        Look { users: seen(self.users.clone()), others: seen(paths) }
     }
+}
+
+fn seen(paths: Vec<PathBuf>) -> Vec<Seen> {
+    let seen = paths.into_iter().map(|path| {
+        let stamp = stamp(&path);
+        (path, stamp)
+    });
+    seen.collect()
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
     let seen = fs::metadata(path).ok()?;
-    Some((seen.dev(), seen.ino(), seen.mtime(), seen.mtime_nsec(), seen.len()))
+    Some(Stamp {
+        device: seen.dev(),
+        inode: seen.ino(),
+        length: seen.len(),
+        written: (seen.mtime(), seen.mtime_nsec()),
+        changed: (seen.ctime(), seen.ctime_nsec()),
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -53,7 +81,7 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         fs::create_dir(at("policies")).unwrap();
         fs::write(at("users.toml"), "a").unwrap();
-        let watched = Watched { files: vec![at("users.toml")], folder: at("policies") };
+        let watched = Watched { users: vec![at("users.toml")], files: Vec::new(), folder: at("policies") };
         let mut last = watched.look();
         let mut differs = || {
             let look = watched.look();
@@ -69,6 +97,8 @@ mod tests {
         assert!(differs(), "a new file");
         fs::write(at("users.toml"), "ab").unwrap();
         assert!(differs(), "a longer file");
+        fs::set_permissions(at("users.toml"), fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(differs(), "another mode");
         fs::remove_file(at("users.toml")).unwrap();
         assert!(differs(), "a file that is gone");
         assert!(!differs());
@@ -85,7 +115,7 @@ mod tests {
         }
         symlink(at("one"), at("..data")).unwrap();
         symlink("..data/orders.toml", at("orders.toml")).unwrap();
-        let watched = Watched { files: Vec::new(), folder: folder.path().to_owned() };
+        let watched = Watched { users: Vec::new(), files: Vec::new(), folder: folder.path().to_owned() };
         let before = watched.look();
         symlink(at("two"), at("..new")).unwrap();
         fs::rename(at("..new"), at("..data")).unwrap();

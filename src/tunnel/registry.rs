@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
-use crate::identity::{Identity, SessionId, Subject};
+use crate::identity::{Identity, SessionId};
 
 /// The bounds of `[tunnel]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,11 +224,6 @@ impl Registry {
         Ok(Registration { registry: Arc::clone(self), id: session.id() })
     }
 
-    /// Whether another session would find no room, unless it replaces one.
-    pub fn is_full(&self) -> bool {
-        self.sessions().len() >= self.limits.max_sessions
-    }
-
     /// Whether, with so many tunnels whose login goes on, it is not worth to ask who comes. A server that is just full
     /// still asks, because whoever comes may replace a session of their own; one that is not full always asks, because
     /// strangers whose login never ends must not shut it.
@@ -262,12 +257,10 @@ impl Registry {
         })
     }
 
-    /// Ends all sessions for which `which` holds.
-    pub fn end_all(&self, why: Why, which: impl Fn(&Subject) -> bool) {
+    /// Ends all sessions.
+    pub fn end_all(&self, why: Why) {
         for session in self.list() {
-            if which(session.login.subject()) {
-                session.end(why);
-            }
+            session.end(why);
         }
     }
 }
@@ -311,7 +304,7 @@ mod tests {
             .collect();
         assert_eq!(sessions[0].ending(), Some(Why::Replaced));
         assert_eq!(sessions[1].ending(), Some(Why::Replaced));
-        assert_eq!((registry.list().len(), registry.len(), registry.is_full()), (1, 3, true));
+        assert_eq!((registry.list().len(), registry.len()), (1, 3));
         places.push(registry.register(&sessions[3]).unwrap_or_else(|full| panic!("{full}")));
         assert!(registry.register(&session("alice", 4)).is_err(), "four are not gone yet");
         assert_eq!(sessions[3].ending(), None, "who is refused replaces nobody");
@@ -326,7 +319,7 @@ mod tests {
         assert!(!registry.is_crowded(1000), "only a full server is");
         let _places =
             sessions.each_ref().map(|session| registry.register(session).unwrap_or_else(|full| panic!("{full}")));
-        assert!(registry.is_full() && !registry.is_crowded(0) && !registry.is_crowded(63));
+        assert!(!registry.is_crowded(0) && !registry.is_crowded(63));
         assert!(registry.is_crowded(64));
     }
 

@@ -272,7 +272,8 @@ impl Files {
         self.write_pem("tls/server", pem);
     }
 
-    fn write_pem(&self, name: &str, pem: &Pem) {
+    /// Puts a certificate and its key in place, the key first.
+    pub(crate) fn write_pem(&self, name: &str, pem: &Pem) {
         let key = self.path(&format!("{name}.key"));
         put(&key, &pem.key);
         fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();

@@ -13,6 +13,9 @@ use crate::complaint::Severity;
 /// How long before its end a certificate is worth a warning: renewals are due before, and two weeks leave time.
 const EXPIRES_SOON: Duration = Duration::from_secs(14 * 86_400);
 
+const EXPIRED: &str = "expired";
+const NOT_YET_VALID: &str = "not-yet-valid";
+
 /// Something that was found in a file that can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -34,6 +37,12 @@ impl Finding {
     fn warning(code: &'static str, message: impl Into<String>, hint: &str) -> Self {
         Self { severity: Severity::Warning, code, message: message.into(), hint: hint.to_owned() }
     }
+
+    /// The same, but no error when it is about the time.
+    fn about_time_only_warns(self) -> Self {
+        let severity = if [EXPIRED, NOT_YET_VALID].contains(&self.code) { Severity::Warning } else { self.severity };
+        Self { severity, ..self }
+    }
 }
 
 /// A server's chain: leaf first and complete, valid now, with a name, and allowed to be a server.
@@ -46,9 +55,10 @@ pub fn inspect_server(chain: &[CertificateDer<'_>], now: SystemTime) -> Vec<Find
     findings
 }
 
-/// A client's chain: leaf first and complete, valid now.
+/// A client's chain: leaf first and complete. One that is not valid now fails at the upstreams that ask for it, and must
+/// not keep all others from being served.
 pub fn inspect_client(chain: &[CertificateDer<'_>], now: SystemTime) -> Vec<Finding> {
-    inspect_chain(chain, now)
+    inspect_chain(chain, now).into_iter().map(Finding::about_time_only_warns).collect()
 }
 
 /// An authority that issues: valid now, and allowed to issue.
@@ -68,16 +78,10 @@ pub fn inspect_authority(chain: &[CertificateDer<'_>], now: SystemTime) -> Vec<F
     findings
 }
 
-/// Root certificates: at least one of them valid.
+/// Root certificates. One that is not valid now fails for the upstreams below it alone.
 pub fn inspect_roots(roots: &[CertificateDer<'_>], now: SystemTime) -> Vec<Finding> {
-    let findings: Vec<Option<Finding>> = parsed(roots).iter().map(|root| inspect_validity(root, now)).collect();
-    let usable = findings.iter().any(|finding| finding.as_ref().is_none_or(|it| it.severity < Severity::Error));
-    let soften = |finding: Finding| {
-        // One dead root beside a living one is only a warning: chains to the living one still verify.
-        let severity = if usable { Severity::Warning } else { finding.severity };
-        Finding { severity, ..finding }
-    };
-    findings.into_iter().flatten().map(soften).collect()
+    let findings = parsed(roots).into_iter().filter_map(|root| inspect_validity(&root, now));
+    findings.map(Finding::about_time_only_warns).collect()
 }
 
 fn parsed<'a>(chain: &'a [CertificateDer<'_>]) -> Vec<X509Certificate<'a>> {
@@ -127,13 +131,13 @@ fn inspect_validity(certificate: &X509Certificate<'_>, now: SystemTime) -> Optio
     let soon = now.saturating_add(EXPIRES_SOON.as_secs().cast_signed());
     if validity.not_after.timestamp() < now {
         Some(Finding::error(
-            "expired",
+            EXPIRED,
             format!("the certificate expired on {}", day(validity.not_after)),
-            "renew it; clients refuse it",
+            "renew it; it is refused wherever it is checked",
         ))
     } else if validity.not_before.timestamp() > now {
         Some(Finding::error(
-            "not-yet-valid",
+            NOT_YET_VALID,
             format!("the certificate is valid only from {}", day(validity.not_before)),
             "is the clock of this machine right?",
         ))

@@ -410,7 +410,7 @@ proptest! {
                         stack.handle_input(&segment(CLIENT, SERVICE, &repr), now, &mut sink);
                         next = end;
                     }
-                    next = next + usize::from(fin);
+                    next += usize::from(fin);
                 }
                 Act::Write(len) => {
                     for &stream in &streams {

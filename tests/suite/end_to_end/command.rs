@@ -231,6 +231,15 @@ async fn a_user_that_the_command_adds_can_log_in_and_a_disabled_one_is_out() {
 }
 
 #[tokio::test]
+async fn serve_does_not_start_with_a_bad_user_file_and_says_78() {
+    let files = World::builder().write().await;
+    fs::write(files.path("users.toml"), "[[user]]\nname = 7\n").unwrap();
+    let (code, out, err) = run(&mut wicketgate(&["serve"], &files));
+    assert_eq!(code, 78, "{out}{err}");
+    assert!(err.contains("users.toml:2:8"), "{err}");
+}
+
+#[tokio::test]
 async fn serve_does_not_start_with_a_bad_configuration_and_says_78() {
     let files = World::builder().write().await;
     let text = fs::read_to_string(files.config()).unwrap();

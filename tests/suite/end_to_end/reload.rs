@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -300,6 +300,21 @@ async fn a_login_that_began_before_a_renewal_is_bound_to_the_certificate_that_it
 }
 
 #[tokio::test]
+async fn a_renewed_services_ca_issues_the_certificates_of_the_hosts_anew() {
+    let world = World::start().await;
+    let alice = world.connect("alice").await;
+    let issuer = async || {
+        let stream = world.open(&alice, ORDERS, 443).await;
+        let tls = wicket_client::tls(stream, PKI.roots.clone(), ORDERS, &[]).await.unwrap();
+        tls.get_ref().1.peer_certificates().unwrap()[1].clone().into_owned()
+    };
+    assert_eq!(issuer().await, PKI.services.der());
+    world.write_pem("tls/services-ca", &PKI.renewed_services);
+    eventually("a certificate of the renewed CA", async || issuer().await == PKI.renewed_services.der()).await;
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_certificate_without_its_key_is_not_taken() {
     let world = World::start().await;
     let record =
@@ -308,6 +323,41 @@ async fn a_certificate_without_its_key_is_not_taken() {
     let stream = world.tls(&[]).await.unwrap();
     assert_eq!(stream.get_ref().1.peer_certificates().unwrap()[0], PKI.server.der());
     drop(stream);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_without_users_starts_and_takes_the_first_one() {
+    let files = World::builder().write().await;
+    for name in ["users.toml", "users.key"] {
+        fs::remove_file(files.path(name)).unwrap();
+    }
+    let world = World::run(files).await;
+    assert_eq!(world.admin("/readyz").await.status, 200);
+    let record = world.reload_after(|| world.add_user("alice", &["developers"])).await;
+    assert_eq!((&record["what"], &record["result"]), (&"users".into(), &"replaced".into()), "{record}");
+    let alice = world.connect("alice").await;
+    fs::remove_file(world.path("users.toml")).unwrap();
+    world.order_reload().await;
+    world.record(|record| record["what"] == "users" && record["result"] == "kept").await;
+    assert_eq!(world.get(&alice, "/v1/items").await.status, 200, "a file that is gone turns nobody out");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_user_file_is_taken_when_its_mode_or_that_of_its_key_is_mended() {
+    let world = World::start().await;
+    for (name, groups) in [("users.toml", ["admins"]), ("users.key", ["developers"])] {
+        let mode = |mode| fs::set_permissions(world.path(name), fs::Permissions::from_mode(mode)).unwrap();
+        let kept = || world.audit(|record| record["what"] == "users" && record["result"] == "kept").len();
+        let before = kept();
+        mode(0o644);
+        world.set_groups("alice", &groups);
+        eventually("the refusal", async || kept() > before).await;
+        let taken = world.audited("users-reloaded").len();
+        mode(0o600);
+        eventually("the new users", async || world.audited("users-reloaded").len() > taken).await;
+    }
     world.stop().await;
 }
 

@@ -50,6 +50,28 @@ async fn a_disabled_user_loses_session_and_download_within_a_second() {
 }
 
 #[tokio::test]
+async fn a_disabled_user_is_out_within_a_second_while_policies_are_being_written() {
+    let world = World::start().await;
+    let alice = world.connect("alice").await;
+    let writes = async {
+        loop {
+            world.write_policy("orders.toml", ORDERS_POLICY);
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    let disabled = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        world.users().set_disabled("alice", true).unwrap();
+        within_a_second("the end of the tunnel", alice.closed()).await
+    };
+    tokio::select! {
+        _ = writes => {}
+        _ = disabled => {}
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_removed_user_loses_session_and_download_within_a_second() {
     let world = World::start().await;
     let alice = world.connect("alice").await;

@@ -30,6 +30,8 @@ pub(crate) struct Pki {
     pub(crate) localhost: Pem,
     /// Issues the certificates of API hosts.
     pub(crate) services: Pem,
+    /// The same name, another key.
+    pub(crate) renewed_services: Pem,
 }
 
 pub(crate) static PKI: LazyLock<Pki> = LazyLock::new(make);
@@ -46,17 +48,18 @@ fn make() -> Pki {
         let key = KeyPair::generate().unwrap();
         Pem { certificate: params.signed_by(&key, &root).unwrap().pem(), key: key.serialize_pem() }
     };
-    let services = KeyPair::generate().unwrap();
+    let issuer = || {
+        let key = KeyPair::generate().unwrap();
+        Pem { certificate: ca("test services").signed_by(&key, &root).unwrap().pem(), key: key.serialize_pem() }
+    };
     Pki {
         root: root.pem(),
         roots,
         server: leaf(&[SERVER_NAME]),
         renewed: leaf(&[SERVER_NAME]),
         localhost: leaf(&["localhost"]),
-        services: Pem {
-            certificate: ca("test services").signed_by(&services, &root).unwrap().pem(),
-            key: services.serialize_pem(),
-        },
+        services: issuer(),
+        renewed_services: issuer(),
     }
 }
 

@@ -81,8 +81,11 @@ impl UserFile {
         Self { file: file.into(), key: key.into() }
     }
 
-    /// Reads both, or says everything that is wrong with them.
+    /// Reads both, or says everything that is wrong with them. Without a user file there is nobody.
     pub fn load(&self) -> Result<Users, Vec<Complaint>> {
+        if matches!(self.file.try_exists(), Ok(false)) {
+            return Ok(Users::nobody());
+        }
         let key = Key::load(&self.key);
         let text = self.text();
         match (key, text) {
@@ -96,10 +99,6 @@ impl UserFile {
 
     /// All users by name.
     pub fn list(&self) -> Result<Vec<Account>, Vec<Complaint>> {
-        if !self.file.exists() && !self.key.exists() {
-            // Nobody was ever added: `add` makes both.
-            return Ok(Vec::new());
-        }
         let users = self.load()?;
         Ok(users.accounts().into_iter().cloned().collect())
     }
@@ -206,7 +205,7 @@ impl UserFile {
         }
         let written = WrittenFile { user: entries.iter().map(WrittenUser::new).collect() };
         let text = toml::to_string(&written).map_err(io::Error::other)?;
-        seal::write_private(&draft, [HEADING, &text].concat().as_bytes())?;
+        seal::write_private(&draft, &target, [HEADING, &text].concat().as_bytes())?;
         fs::rename(&draft, &target)?;
         seal::sync_directory(&target)
     }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::entropy;
 use crate::identity::{Group, IssuerName, Subject, fold};
 
 pub use edit::{EditError, UserFile};
@@ -101,6 +102,11 @@ impl Users {
         }
         let by_name = |entry: Entry| (entry.account.name.as_str().to_owned(), entry);
         Self { entries: entries.into_iter().map(by_name).collect(), links, key }
+    }
+
+    /// Nobody. The key is needed for decoys alone, so any will do.
+    fn nobody() -> Self {
+        Self::new(Vec::new(), Key::new(&entropy::bytes()))
     }
 
     /// The user with this folded name.

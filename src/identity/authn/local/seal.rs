@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -99,7 +99,7 @@ impl Key {
         name.push(format!(".{:016x}.new", entropy::number()));
         let draft = path.with_file_name(name);
         let digits = Zeroizing::new(hex::encode(&*Zeroizing::new(entropy::bytes::<32>())) + "\n");
-        write_private(&draft, digits.as_bytes())?;
+        write_private(&draft, path, digits.as_bytes())?;
         let linked = fs::hard_link(&draft, path);
         fs::remove_file(&draft)?;
         match linked {
@@ -147,17 +147,47 @@ pub(super) fn complaint(path: &Path, code: &'static str, message: String, hint: 
     }
 }
 
-/// Writes a new file that only its owner can read, down to the disk.
-pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes a new file that only its owner can read, down to the disk. It will take the place of `old`, and belongs to
+/// the same user.
+pub(super) fn write_private(path: &Path, old: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    let written = hand_over(&file, old).and_then(|()| file.write_all(bytes)).and_then(|()| file.sync_all());
+    if written.is_err() {
+        fs::remove_file(path)?;
+    }
+    written
+}
+
+/// Gives a file to the owner of the one that it will replace, or of the directory where it will be the first: what root
+/// changes, the server, which is another user, must still be able to read.
+fn hand_over(file: &File, old: &Path) -> io::Result<()> {
+    let (model, first) = match fs::metadata(old) {
+        Ok(replaced) => (replaced, false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (fs::metadata(directory_of(old))?, true),
+        Err(error) => return Err(error),
+    };
+    let owner = model.uid();
+    if file.metadata()?.uid() == owner {
+        return Ok(());
+    }
+    match fchown(file, Some(owner), Some(model.gid())) {
+        // A first file is taken from nobody.
+        Err(error) if first && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        Err(error) => {
+            let message = format!("it belongs to the user {owner}, and only he or root can keep it so: {error}");
+            Err(io::Error::new(error.kind(), message))
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
 /// Makes the appearance of `path` in its directory durable.
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    File::open(directory)?.sync_all()
+    File::open(directory_of(path))?.sync_all()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::PathBuf;
 
 use super::testing::hash_of;
@@ -108,6 +108,23 @@ fn a_change_that_makes_no_sense_changes_nothing() {
 }
 
 #[test]
+fn what_root_changes_keeps_its_owner() {
+    let owners = |place: &Place| ["users.toml", "users.key"].map(|name| fs::metadata(place.path(name)).unwrap().uid());
+    let place = Place::new();
+    if chown(place.directory.path(), Some(4711), Some(4711)).is_err() {
+        // Only root can give files away, so nobody else can see this.
+        return;
+    }
+    place.files.add("alice", &[], "wonder").unwrap();
+    assert_eq!(owners(&place), [4711, 4711], "the directory's");
+    for name in ["users.toml", "users.key"] {
+        chown(place.path(name), Some(815), Some(815)).unwrap();
+    }
+    place.files.set_disabled("alice", true).unwrap();
+    assert_eq!(owners(&place), [815, 815], "the old file's");
+}
+
+#[test]
 fn two_changes_at_once_are_both_kept() {
     let place = Place::new();
     std::thread::scope(|scope| {
@@ -134,9 +151,20 @@ fn files_that_others_may_read_are_refused_with_the_cure() {
 }
 
 #[test]
-fn missing_files_are_both_named() {
+fn a_user_file_can_be_begun_with_a_key_that_is_there() {
+    let place = Place::with_alice_and_bob();
+    fs::remove_file(place.path("users.toml")).unwrap();
+    let key = fs::read(place.path("users.key")).unwrap();
+    assert!(place.files.list().unwrap().is_empty());
+    place.files.add("carol", &[], "x").unwrap();
+    assert!(proves(&place.files.load().unwrap(), "carol", "x"));
+    assert_eq!(fs::read(place.path("users.key")).unwrap(), key);
+}
+
+#[test]
+fn without_a_user_file_there_is_nobody_to_change() {
     let place = Place::new();
-    assert_eq!(place.codes(), ["unreadable", "unreadable"]);
+    assert!(place.files.load().unwrap().is_empty());
     assert!(matches!(place.files.passwd("alice", "x"), Err(EditError::Files(_))), "only `add` makes files");
     assert_eq!(fs::read_dir(place.directory.path()).unwrap().count(), 0);
 }
