@@ -195,7 +195,7 @@ impl Setup {
         let proxy = Proxy::new(Arc::clone(&snapshots), limits, Arc::new(writer), decisions, drain.watch());
         let bench = Bench {
             backend,
-            _folder: folder,
+            folder,
             files: RefCell::new(self.files),
             parts,
             users,
@@ -291,7 +291,7 @@ fn outer_certificate(authority: &CertifiedIssuer<'static, KeyPair>) -> Arc<Certi
 /// One shard's proxy.
 pub(super) struct Bench {
     pub(super) backend: Backend,
-    _folder: TempDir,
+    folder: TempDir,
     files: RefCell<BTreeMap<String, String>>,
     parts: Parts,
     users: UserFile,
@@ -392,6 +392,27 @@ impl Bench {
     /// A new generation of the same.
     pub(super) fn renew(&self) {
         self.snapshots.store(self.parts.snapshot(&self.files.borrow(), &self.users, &self.generation));
+    }
+
+    /// The current generation.
+    pub(super) fn current(&self) -> Arc<Snapshot> {
+        self.snapshots.load_full()
+    }
+
+    /// Where generations are stored, for another thread.
+    pub(super) fn snapshots(&self) -> Arc<Snapshots> {
+        Arc::clone(&self.snapshots)
+    }
+
+    /// Gives a person these groups and no others, from the next generation on.
+    pub(super) fn set_groups(&self, name: &str, groups: &[&str]) {
+        let path = self.folder.path().join("users.toml");
+        let mut file: toml::Table = std::fs::read_to_string(&path).expect("users").parse().expect("TOML");
+        let users = file["user"].as_array_mut().expect("users");
+        let user = users.iter_mut().find(|user| user["name"].as_str() == Some(name)).expect("a user");
+        let groups: Vec<toml::Value> = groups.iter().map(|&group| group.into()).collect();
+        user.as_table_mut().expect("a table").insert("groups".to_owned(), groups.into());
+        std::fs::write(path, file.to_string()).expect("a file");
     }
 
     /// A new generation without policies.
