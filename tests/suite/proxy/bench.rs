@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -315,12 +315,17 @@ impl Bench {
 
     /// A new session of a person.
     pub(super) fn caller(&self, name: &str) -> Arc<Caller> {
+        self.caller_from(name, [192, 0, 2, 60].into())
+    }
+
+    /// A new session of a person who connects from this address.
+    pub(super) fn caller_from(&self, name: &str, source: IpAddr) -> Arc<Caller> {
         self.sessions.set(self.sessions.get() + 1);
         let tunnel = Tunnel {
             session: SessionId::from_random(self.sessions.get()),
             method: Method::MsChapV2,
             binding: Binding::Keys,
-            source: ([192, 0, 2, 60], 50_000).into(),
+            source: (source, 50_000).into(),
             since: clock::wall(),
         };
         let users = self.users.load().expect("users");
