@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,6 +68,7 @@ pub(super) struct Setup {
     issuers: Vec<IssuerConfig>,
     authorities: BTreeMap<String, Arc<RootCertStore>>,
     certificates: BTreeMap<String, ClientCertificate>,
+    own_listeners: Vec<SocketAddr>,
     audit: Option<PathBuf>,
     on_failure: OnFailure,
     prelimit: u32,
@@ -89,6 +90,7 @@ impl Setup {
             issuers: Vec::new(),
             authorities: BTreeMap::new(),
             certificates: BTreeMap::new(),
+            own_listeners: Vec::new(),
             audit: None,
             on_failure: OnFailure::Refuse,
             prelimit: 100_000,
@@ -129,6 +131,12 @@ impl Setup {
     pub(super) fn certificate(mut self, name: &str, pair: Pair) -> Self {
         let (leaf, key) = pair;
         self.certificates.insert(name.to_owned(), ClientCertificate { chain: vec![leaf], key });
+        self
+    }
+
+    /// The proxy listens there too, so no upstream may be there.
+    pub(super) fn own_listener(mut self, address: SocketAddr) -> Self {
+        self.own_listeners.push(address);
         self
     }
 
@@ -176,7 +184,7 @@ impl Setup {
                 named: self.authorities,
                 system: Arc::new(RootCertStore::empty()),
                 certificates: self.certificates,
-                own_listeners: Vec::new(),
+                own_listeners: self.own_listeners,
             },
             certificate: outer_certificate(&authority),
             authority,
