@@ -712,7 +712,7 @@ fn a_persona_is_read_from_one_line() {
 }
 
 #[test]
-fn a_judgement_is_quick() {
+fn a_judgement_is_the_same_every_time_and_among_many_apis() {
     let mut files = vec![("_identity.toml".to_owned(), IDENTITY.to_owned())];
     for at in 0..40 {
         let rules: String = (0..5)
@@ -728,12 +728,8 @@ fn a_judgement_is_quick() {
     let played = Persona::parse("user=alice,groups=a+b+c+d+dev").unwrap().play(&bundle).unwrap();
     let request = CanonicalRequest::for_test("GET", "api39.api.corp.example", "/v4/x/1", None);
     let facts = played.facts(&request);
-    let start = crate::clock::now();
-    let rounds = 20_000;
-    for _ in 0..rounds {
-        assert!(matches!(judge(&bundle, &facts), Judgement::Allow(_)));
+    for _ in 0..100 {
+        let Judgement::Allow(allowance) = judge(&bundle, &facts) else { panic!("a denial") };
+        assert_eq!(allowance.rule().to_string(), "api39/r4");
     }
-    let each = start.elapsed() / rounds;
-    println!("one judgement takes {each:?}");
-    assert!(each < std::time::Duration::from_micros(100), "{each:?}");
 }
