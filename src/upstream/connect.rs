@@ -197,6 +197,9 @@ impl Write for Stream {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::Authorities;
     use super::*;
 
     #[test]
@@ -238,6 +241,38 @@ mod tests {
         let (addresses, within) = ([silent, alive.local_addr().expect("an address")], Duration::from_millis(400));
         let connected = tokio::time::timeout(within, first(&addresses, &[], within)).await.expect("in time");
         assert_eq!(connected.expect("a connection").peer_addr().expect("an address"), addresses[1]);
+    }
+
+    fn target(own_listeners: Vec<SocketAddr>) -> Target {
+        let text = "api = \"orders\"\npolicy_version = 1\nowner = \"a@b.example\"\nhosts = [\"orders.api.example\"]\n\
+                    [upstream]\nurl = \"http://upstream.example\"\n";
+        let sources = [crate::policy::Source { file: "orders.toml".into(), text: text.into() }];
+        let compiled = crate::policy::compile(&sources, &crate::server::loader::lone_environment(), None);
+        let authorities = Authorities {
+            named: BTreeMap::new(),
+            system: Arc::new(rustls::RootCertStore::empty()),
+            certificates: BTreeMap::new(),
+            own_listeners,
+            own_socket: None,
+        };
+        Target::new(&compiled.expect("a bundle").bundle.apis()[0], &authorities).expect("a target")
+    }
+
+    #[tokio::test]
+    async fn nt_50_what_a_name_resolves_to_is_checked_before_it_is_dialled() {
+        // 2852039166 is an old spelling of 169.254.169.254, and stands for a name that was harmless at load.
+        for host in ["169.254.169.254", "2852039166", "0.0.0.0"] {
+            let dialled = tokio::time::timeout(DEADLINE, dial(&target(Vec::new()), host, 80)).await;
+            assert!(matches!(dialled, Ok(Err(ConnectError::Refused(..)))), "{host}: {dialled:?}");
+        }
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let ourselves = target(vec![address]);
+        let dialled = dial(&ourselves, "localhost", address.port()).await;
+        assert!(matches!(dialled, Err(ConnectError::Refused(..) | ConnectError::Io(_))), "{dialled:?}");
+        let other = dial(&target(Vec::new()), "localhost", address.port()).await.expect("a connection");
+        let (accepted, peer) = listener.accept().await.expect("a connection");
+        assert_eq!((accepted.local_addr().ok(), Some(peer)), (Some(address), other.local_addr().ok()), "the only one");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What README.md shows is true: its policy loads. Its commands are run by `tests/readme/run`.
+//! What README.md shows is true: its policy loads. What it gives to a shell is run by `tests/readme/run`, what it gives to
+//! the program by `end_to_end::command`.
 
 use std::sync::Arc;
 
@@ -12,6 +13,15 @@ fn block(language: &str) -> &'static str {
     let start = README.find(&begin).expect("such a block") + begin.len();
     let length = README[start..].find("```").expect("its end");
     &README[start..start + length]
+}
+
+#[test]
+fn there_is_no_block_in_the_readme_that_nobody_runs() {
+    let mut fences = README.lines().filter(|line| line.starts_with("```"));
+    while let (Some(begin), Some(end)) = (fences.next(), fences.next()) {
+        assert!(["```sh", "```toml", "```text"].contains(&begin) && end == "```", "{begin} {end}");
+    }
+    assert_eq!(README.matches("```toml\n").count(), 1, "only one policy is loaded");
 }
 
 #[test]

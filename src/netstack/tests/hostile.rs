@@ -123,6 +123,35 @@ fn nt_46_a_forged_source_reaches_no_connection() {
 }
 
 #[test]
+fn nt_46_fragments_that_overlap_are_never_put_together() {
+    let whole = tcp(CLIENT, SERVICE, 50_000, 443);
+    let [first, second] = overlapping(&whole);
+    for packets in [[&first, &second], [&second, &first]] {
+        let now = start();
+        let (mut stack, mut sink) = (stack(now), Sink::new(64 * 1024));
+        for packet in packets {
+            stack.handle_input(packet, now, &mut sink);
+        }
+        assert!(stack.poll_transmit(now, &mut sink));
+        assert_eq!((sink.packets.len(), stack.poll_event(), stack.poll_timeout(now)), (0, None, None));
+        assert_eq!(stack.counters(), Counters { dropped_fragment: 2, ..Counters::default() });
+        stack.handle_input(&whole, now, &mut sink);
+        assert!(stack.poll_transmit(now, &mut sink));
+        assert_eq!(parsed(&sink.pop().unwrap()).2.control, TcpControl::Syn, "the whole packet is answered");
+    }
+}
+
+#[test]
+fn nt_46_a_packet_of_ipv6_with_extension_headers_is_dropped() {
+    let now = start();
+    let (mut stack, mut sink) = (stack(now), Sink::new(64 * 1024));
+    stack.handle_input(&ipv6_with_extensions(), now, &mut sink);
+    assert!(stack.poll_transmit(now, &mut sink));
+    assert_eq!((sink.packets.len(), stack.poll_event(), stack.poll_timeout(now)), (0, None, None));
+    assert_eq!(stack.counters(), Counters { dropped_malformed: 1, ..Counters::default() });
+}
+
+#[test]
 fn before_ipcp_is_up_nothing_is_answered() {
     let now = start();
     let mut sink = Sink::new(64 * 1024);

@@ -112,6 +112,44 @@ pub(super) fn tcp(from: Ipv4Addr, to: Ipv4Addr, src_port: u16, dst_port: u16) ->
     segment(from, to, &TcpRepr { src_port, dst_port, ..SEGMENT })
 }
 
+/// Two fragments of this packet, of which the second begins eight bytes before the first ends and says something else
+/// there (RFC 791, section 3.2, counts in units of eight bytes).
+pub(super) fn overlapping(packet: &[u8]) -> [Vec<u8>; 2] {
+    let (header, payload) = packet.split_at(20);
+    let fragment = |flags_and_offset: u16, payload: &[u8]| {
+        let mut fragment = [header, payload].concat();
+        let length = u16::try_from(fragment.len()).unwrap();
+        let mut ip = Ipv4Packet::new_unchecked(&mut fragment[..]);
+        ip.set_total_len(length);
+        fragment[6..8].copy_from_slice(&flags_and_offset.to_be_bytes());
+        Ipv4Packet::new_unchecked(&mut fragment[..]).fill_checksum();
+        fragment
+    };
+    let more_fragments = 0x2000;
+    [fragment(more_fragments, &payload[..16]), fragment(1, &[&[0xEE; 8], &payload[16..]].concat())]
+}
+
+/// A SYN over IPv6 behind every extension header (RFC 8200, section 4): a whole packet, as a router would pass it on.
+pub(super) fn ipv6_with_extensions() -> Vec<u8> {
+    let extensions = [
+        vec![43, 0, 1, 4, 0, 0, 0, 0], // Hop-by-Hop, padded; next is Routing
+        [&[44, 2, 0, 0, 0, 0, 0, 0][..], &v6(SERVICE)].concat(), // Routing, type 0; next is Fragment
+        vec![60, 0, 0, 0, 0x12, 0x34, 0x56, 0x78], // Fragment, the only one; next is Destination
+        vec![6, 0, 1, 4, 0, 0, 0, 0],  // Destination, padded; next is TCP
+    ]
+    .concat();
+    let syn = tcp(CLIENT, SERVICE, 50_000, 443);
+    let payload = [&extensions, &syn[20..]].concat();
+    let [high, low] = u16::try_from(payload.len()).unwrap().to_be_bytes();
+    let header = [0x60, 0, 0, 0, high, low, 0, 64];
+    [&header[..], &v6(CLIENT), &v6(SERVICE), &payload].concat()
+}
+
+/// The IPv4-mapped address.
+fn v6(address: Ipv4Addr) -> [u8; 16] {
+    address.to_ipv6_mapped().octets()
+}
+
 /// What a TCP packet says: addresses, and the segment with both checksums verified.
 fn parsed(packet: &[u8]) -> (Ipv4Addr, Ipv4Addr, TcpRepr<'_>) {
     let ip = Ipv4Packet::new_checked(packet).unwrap();

@@ -73,11 +73,15 @@ fn nt_05_the_query_decides_nothing() {
     for (path, query, expected) in
         [("/v1/orders", "x=/v1/public", true), ("/admin", "/v1/orders/1", false), ("/admin", "x=/v1/orders", false)]
     {
-        for query in [None, Some(query)] {
+        let judged = [None, Some(query)].map(|query| {
             let request = CanonicalRequest::for_test("GET", "orders.api.corp.example", path, query);
-            let judgement = judge(&bundle, &played.facts(&request));
-            assert_eq!(matches!(judgement, Judgement::Allow(_)), expected, "{path} {query:?}");
-        }
+            match judge(&bundle, &played.facts(&request)) {
+                Judgement::Allow(allowance) => (true, Some(allowance.rule().clone()), None),
+                Judgement::Deny(denial) => (false, denial.rule().cloned(), Some(denial.reason())),
+            }
+        });
+        assert_eq!(judged[0], judged[1], "{path} {query}");
+        assert_eq!(judged[1].0, expected, "{path} {query}");
     }
 }
 
@@ -718,7 +722,7 @@ fn a_persona_is_read_from_one_line() {
 }
 
 #[test]
-fn a_judgement_is_quick() {
+fn a_judgement_is_the_same_every_time_and_among_many_apis() {
     let mut files = vec![("_identity.toml".to_owned(), IDENTITY.to_owned())];
     for at in 0..40 {
         let rules: String = (0..5)
@@ -734,12 +738,8 @@ fn a_judgement_is_quick() {
     let played = Persona::parse("user=alice,groups=a+b+c+d+dev").unwrap().play(&bundle).unwrap();
     let request = CanonicalRequest::for_test("GET", "api39.api.corp.example", "/v4/x/1", None);
     let facts = played.facts(&request);
-    let start = crate::clock::now();
-    let rounds = 20_000;
-    for _ in 0..rounds {
-        assert!(matches!(judge(&bundle, &facts), Judgement::Allow(_)));
+    for _ in 0..100 {
+        let Judgement::Allow(allowance) = judge(&bundle, &facts) else { panic!("a denial") };
+        assert_eq!(allowance.rule().to_string(), "api39/r4");
     }
-    let each = start.elapsed() / rounds;
-    println!("one judgement takes {each:?}");
-    assert!(each < std::time::Duration::from_micros(100), "{each:?}");
 }

@@ -718,14 +718,20 @@ fn nt_51_deep_nesting_and_long_garbage_are_only_errors() {
 }
 
 #[test]
-fn a_half_written_file_is_refused_or_whole() {
+fn a_half_written_file_is_refused_unless_its_piece_is_a_whole_policy() {
     let whole = orders("", &format!("{READ}{TEST}"));
+    let without_test = orders("", READ);
+    // Where a piece may be a policy that somebody could have written: after a whole table, or what belongs to one.
+    let mut loaded = Vec::new();
     for end in (0..whole.len()).filter(|end| whole.is_char_boundary(*end)) {
-        let files = sources(&[("_identity.toml", IDENTITY), ("orders.toml", &whole[..end])]);
-        if let Ok(compiled) = compile(&files, &environment(), None) {
-            assert!(compiled.bundle.apis()[0].allows.len() <= 1);
-        }
+        let piece = &whole[..end];
+        let files = sources(&[("_identity.toml", IDENTITY), ("orders.toml", piece)]);
+        let Ok(compiled) = compile(&files, &environment(), None) else { continue };
+        let (rules, tests) = (compiled.bundle.apis()[0].allows.len(), compiled.bundle.tests().len());
+        assert_eq!(rules, usize::from(end >= without_test.trim_end().len()), "{piece}");
+        loaded.push((end, rules, tests));
     }
+    assert!(loaded.len() < 12, "{loaded:?} of {}", whole.len());
 }
 
 #[test]

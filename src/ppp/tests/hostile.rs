@@ -128,6 +128,22 @@ fn nothing_but_lcp_and_the_login_is_heard_before_the_login_is_done() {
 }
 
 #[test]
+fn nt_46_an_ipv6_frame_is_rejected_as_a_protocol_and_never_handed_out() {
+    // A SYN from fe80::2 to fe80::1 behind a Hop-by-Hop header.
+    let packet = "60000000 001C 00 40 FE800000000000000000000000000002 FE800000000000000000000000000001 \
+                  06 00 01 04 00000000 C350 0050 000003E8 00000000 50 02 FFFF 0000 0000";
+    let mut bench = Bench::up();
+    bench.send(&format!("FF03 0057 {packet}"));
+    let packet = packet.replace(' ', "");
+    assert_eq!(bench.sent(), [format!("FF03C0210802004A0057{packet}")], "Protocol-Reject");
+    assert_eq!(bench.events(), []);
+    // Not before the network is up either.
+    let mut bench = Bench::accepted();
+    bench.send(&format!("FF03 0057 {packet}"));
+    assert_eq!(bench.events(), []);
+}
+
+#[test]
 fn ip_packets_are_handed_out_only_while_ipcp_is_open() {
     let packet = bytes("FF03 0021 45000014");
     let mut bench = Bench::accepted();

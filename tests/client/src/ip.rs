@@ -188,10 +188,16 @@ pub fn packet(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, payload: &[
     let mut packet = vec![0x45, 0, l1, l2, 0, 0, 0x40, 0, 128, protocol, 0, 0];
     packet.extend(source.octets());
     packet.extend(destination.octets());
-    let checksum = !fold(sum(0, &packet));
-    packet.splice(10..12, checksum.to_be_bytes());
     packet.extend_from_slice(payload);
+    set_header_checksum(&mut packet);
     packet
+}
+
+/// Makes the header of a packet without options right again, after a test changed it.
+pub fn set_header_checksum(packet: &mut [u8]) {
+    packet[10..12].fill(0);
+    let checksum = !fold(sum(0, &packet[..HEADER]));
+    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
 }
 
 /// Whether this is an answer to [`icmp_echo`] with that identifier.

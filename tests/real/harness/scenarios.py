@@ -8,6 +8,8 @@ from .server import BILLING, BILLING_ADDRESS, ORDERS
 GATEWAY = "198.18.7.1"
 CLIENT = "198.18.7.2"
 URL = f"http://{ORDERS}/v1/orders"
+# Checked against our authority.
+OVER_TLS = f"--cacert /run/job/root.pem https://{ORDERS}/v1/orders"
 
 # Exit statuses of curl.
 CURL_REFUSED = 7
@@ -95,12 +97,11 @@ def doors(stage):
     report = stage.report
     others = [BILLING_ADDRESS, "198.18.7.128", "198.18.7.129", "198.18.7.254"]
     own = dig(stage, ORDERS)[1]
-    script = "\n".join(
-        f"(s=0; curl -s -o /dev/null -m 3 http://{a}:{p}/ || s=$?; echo {a}:{p} $s) &" for a in others if a not in own
-        for p in (80, 443)
-    )  # fmt: skip
+    asked = [f"{address}:{port}" for address in others if address not in own for port in (80, 443)]
+    report.check("at least three of them are asked at two ports", own and len(asked) >= 6, "6", f"{own} {asked}")
+    script = "\n".join(f"(s=0; curl -s -o /dev/null -m 3 http://{at}/ || s=$?; echo {at} $s) &" for at in asked)
     tried = dict(line.split() for line in stage.machine.run(f"{script}\nwait").output.splitlines())
-    report.equal("addresses without a visible API are silent", tried, dict.fromkeys(tried, str(CURL_TIMEOUT)))
+    report.equal("addresses without a visible API are silent", tried, dict.fromkeys(asked, str(CURL_TIMEOUT)))
     port = stage.machine.run(f"curl -sS -m 5 http://{ORDERS}:8080/")
     report.equal("another port of the API's address is refused", port.status, CURL_REFUSED)
     world = stage.machine.run("ip route add 203.0.113.0/24 dev ppp0; curl -sS -m 5 http://203.0.113.7/")
@@ -124,9 +125,10 @@ def mschapv2(stage):
     report.check("the gateway answers a ping", ping.status == 0, "2 answers", ping)
 
     reads(stage, "GET over http", URL)
-    checked = f"--cacert /run/job/root.pem https://{ORDERS}/v1/orders"
-    reads(stage, "GET over https, checked against our authority", checked)
-    refused(stage, "DELETE", f"-X DELETE {URL}/42", "no-rule-for-subject", "orders-team@corp.example")
+    reads(stage, "GET over https, checked against our authority", OVER_TLS)
+    for over, url in (("http", URL), ("https", OVER_TLS)):
+        delete = f"-X DELETE {url}/42"
+        refused(stage, f"DELETE over {over}", delete, "no-rule-for-subject", "orders-team@corp.example")
     sealed = f"{URL}/sealed/1"
     refused(stage, "what everybody is denied", sealed, "denied-by", "security@corp.example", "_org/sealed")
     backend = stage.server.backend_log()
@@ -149,6 +151,9 @@ def eap(stage):
     report.contains("EAP it was", client.log(), "EAP")
     client.route()
     reads(stage, "GET over http", URL)
+    reads(stage, "GET over https, checked against our authority", OVER_TLS)
+    refused(stage, "DELETE over http", f"-X DELETE {URL}/42", "no-rule-for-subject", "orders-team@corp.example")
+    report.check("the refused one did not come to the backend", "DELETE" not in stage.server.backend_log(), "no DELETE", "one")
     own = dig(stage, ORDERS)[1]
     hangs_up(stage, client)
 

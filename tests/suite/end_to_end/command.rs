@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use wicket_client::{Ended, Tunnel};
 
@@ -21,7 +21,11 @@ pub(super) struct Program {
 impl Program {
     /// Starts it and waits until it serves.
     pub(super) fn serve(files: &Files) -> Self {
-        let mut child = wicketgate(&["serve"], files).stderr(Stdio::piped()).spawn().unwrap();
+        Self::start(&mut wicketgate(&["serve"], files))
+    }
+
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
         let serving = lines.find(|line| line.contains("serving")).expect("it serves");
         // Somebody has to read on, or the log blocks the program.
@@ -75,9 +79,19 @@ fn bare(arguments: &[&str]) -> Command {
     command
 }
 
+/// Runs a command that asks for a password.
+fn run_with_password(command: &mut Command) -> (i32, String, String) {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("{PASSWORD}\n").as_bytes()).unwrap();
+    told(child.wait_with_output().unwrap())
+}
+
 /// Runs a command: exit code, standard output, standard error.
 fn run(command: &mut Command) -> (i32, String, String) {
-    let output = command.output().unwrap();
+    told(command.output().unwrap())
+}
+
+fn told(output: Output) -> (i32, String, String) {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
@@ -214,11 +228,9 @@ async fn session_kill_ends_a_session_of_the_running_server() {
 #[tokio::test]
 async fn a_user_that_the_command_adds_can_log_in_and_a_disabled_one_is_out() {
     let files = World::builder().write().await;
-    let mut add = wicketgate(&["user", "add", "dave", "--groups", "developers"], &files);
-    let mut child = add.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(format!("{PASSWORD}\n").as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+    let (code, out, err) =
+        run_with_password(&mut wicketgate(&["user", "add", "dave", "--groups", "developers"], &files));
+    assert_eq!(code, 0, "{out}{err}");
     let world = World::run(files).await;
     let dave = world.connect("dave").await;
     assert_eq!(world.get(&dave, "/v1/items").await.status, 200);
@@ -228,6 +240,48 @@ async fn a_user_that_the_command_adds_can_log_in_and_a_disabled_one_is_out() {
     let (_, out, _) = run(&mut wicketgate(&["user", "list"], &world));
     assert!(out.contains("dave"), "{out}");
     world.stop().await;
+}
+
+/// The lines of README.md that begin with the program, and what it says of each.
+fn readme() -> Vec<(&'static str, &'static str)> {
+    let readme = include_str!("../../../README.md");
+    let lines = readme.lines().filter(|line| line.starts_with("wicketgate "));
+    lines.map(|line| line.split_once("  ").map(|(command, says)| (command, says.trim())).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_commands_in_the_readme_do_what_it_says_of_them() {
+    let files = World::builder().write().await;
+    files.edit_users(Vec::clear);
+    let in_folder = |line: &str| {
+        let mut command = bare(&line.split(' ').skip(1).collect::<Vec<_>>());
+        command.current_dir(files.path(""));
+        command
+    };
+    let [(check, _), (add, _), (serve, of_serve), (list, of_list)] = readme()[..] else { panic!("{:?}", readme()) };
+    assert!(check.starts_with("wicketgate check") && add.starts_with("wicketgate user add alice"), "{:?}", readme());
+    assert!(serve.starts_with("wicketgate serve") && list == "wicketgate session list", "{:?}", readme());
+
+    let (code, out, err) = run(&mut in_folder(check));
+    assert!(code == 0 && out.contains("is good: 0 errors"), "{code} {out}{err}");
+    let (code, out, err) = run_with_password(&mut in_folder(add));
+    assert_eq!(code, 0, "{out}{err}");
+    let mut program = Program::start(&mut in_folder(serve));
+    let alice = Tunnel::connect(program.listen, PKI.roots.clone(), crate::world::profile("alice")).await.unwrap();
+    let (code, out, err) = run(&mut in_folder(list));
+    assert!(code == 0 && out.contains("alice"), "{code} {out}{err}");
+
+    assert!(of_list.contains("session kill ID ends one at once"), "{of_list}");
+    let id = files.audited("tunnel-up")[0]["session"].as_str().unwrap().to_owned();
+    let (code, out, err) = run(&mut in_folder(&format!("wicketgate session kill {id}")));
+    assert_eq!(code, 0, "{out}{err}");
+    crate::world::within_a_second("the end of the tunnel", alice.closed()).await;
+    assert_eq!(of_serve, "SIGHUP reads again, SIGTERM drains");
+    files.write_policy("orders.toml", &ORDERS_POLICY.replace("\"GET\", ", ""));
+    program.signal("-HUP");
+    eventually("the new bundle", async || files.audited("policy-loaded").len() == 2).await;
+    program.signal("-TERM");
+    assert_eq!(program.ended().await.code(), Some(0));
 }
 
 #[tokio::test]

@@ -98,6 +98,22 @@ async fn nt_46_broadcasts_martians_fragments_and_ipv6_are_dropped_and_the_sessio
     for end in [0, 1, 19, 20, 39] {
         packets.push(whole[..end].to_vec());
     }
+    // Two fragments that overlap, in both orders: bytes 0 to 16 of the segment, and 8 to 20.
+    let fragment = |more: u8, offset: u8, range: std::ops::Range<usize>| {
+        let mut fragment = ip::packet(from, service, 6, &whole[20..][range]);
+        fragment[6..8].copy_from_slice(&[more, offset]);
+        ip::set_header_checksum(&mut fragment);
+        fragment
+    };
+    let (first, second) = (fragment(0x20, 0, 0..16), fragment(0, 1, 8..20));
+    packets.extend([first.clone(), second.clone(), second, first]);
+    // The same SYN over IPv6: behind nothing, and behind Hop-by-Hop and Destination Options.
+    for (next, extensions) in [(6, &[][..]), (0, &[60, 0, 1, 4, 0, 0, 0, 0, 6, 0, 1, 4, 0, 0, 0, 0])] {
+        let length = u8::try_from(extensions.len() + 20).unwrap();
+        let mut v6 = vec![0x60, 0, 0, 0, 0, length, next, 64];
+        v6.extend([from, service].map(|address| address.to_ipv6_mapped().octets()).concat());
+        packets.push([&v6[..], extensions, &whole[20..]].concat());
+    }
     assert!(silent(&tunnel, packets).await);
     assert_eq!(world.get(&tunnel, "/v1/items").await.status, 200);
     world.stop().await;

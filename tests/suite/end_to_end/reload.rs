@@ -114,7 +114,8 @@ async fn nt_51_whatever_is_wrong_with_a_file_the_old_bundle_serves() {
     let variants: Vec<(&str, Vec<u8>)> = vec![
         ("an unknown key", with("id      = \"use\"", "id = \"use\"\nwhoo = \"admins\"")),
         ("a key of a later version", with("id      = \"use\"", "id = \"use\"\nwhen = \"true\"")),
-        ("an unknown subject", with("[\"developers\", \"admins\"]", "[\"developpers\"]")),
+        // Any text may be a group of an issuer or of the user file, so the name that a file can get wrong is the subject's.
+        ("a misspelt subject", with("[\"developers\", \"admins\"]", "[\"developpers\"]")),
         ("no methods", with("[\"GET\", \"POST\"]", "[]")),
         ("a method that is none", with("[\"GET\", \"POST\"]", "[\"*\"]")),
         ("an empty path", with("[\"/v1/**\"]", "[\"\"]")),
@@ -129,6 +130,7 @@ async fn nt_51_whatever_is_wrong_with_a_file_the_old_bundle_serves() {
         ("half a file", good[..good.len() - 20].to_vec()),
         ("nothing", Vec::new()),
         ("no text", vec![0xFF; 100]),
+        ("a million lines", [&good[..], &b"#\n".repeat(1_000_000)].concat()),
         ("two MiB", [&good[..], &[b'#'; 2 << 20]].concat()),
         ("a test that fails", [&good[..], FAILING_TEST.as_bytes()].concat()),
     ];
@@ -139,6 +141,12 @@ async fn nt_51_whatever_is_wrong_with_a_file_the_old_bundle_serves() {
         assert_eq!(world.audited("policy-load-failed")[failed]["kept"], before, "{what}");
         assert_eq!(world.get(&alice, "/v1/items").await.status, 200, "{what}");
     }
+    // A file with a hole takes no room on the disk.
+    let huge = world.path("huge.toml");
+    fs::File::create(&huge).unwrap().set_len(100 << 20).unwrap();
+    let record = world.reload_after(|| fs::rename(&huge, &path).unwrap()).await;
+    assert_eq!((&record["code"], &record["kept"]), (&"too-large".into(), &before), "{record}");
+    assert_eq!(world.get(&alice, "/v1/items").await.status, 200);
     let failed = world.audited("policy-load-failed").len();
     fs::write(world.path("elsewhere.toml"), &good).unwrap();
     fs::remove_file(&path).unwrap();

@@ -2,9 +2,10 @@
 
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use wicket_client::{Ended, Request, Resolved, Tunnel};
 
-use crate::world::{ORDERS, ORDERS_POLICY, PASSWORD, World, reason, within_a_second};
+use crate::world::{ORDERS, ORDERS_POLICY, PASSWORD, World, eventually, reason, within_a_second};
 
 /// Begins a download without end.
 pub(super) async fn download(world: &World, tunnel: &Tunnel) -> Download {
@@ -127,14 +128,36 @@ async fn an_upload_and_a_held_request_are_cut_too() {
     let alice = world.connect("alice").await;
     let mut http = world.http(&alice, ORDERS).await;
     let mut held = Box::pin(http.send(Request::get(ORDERS, "/v1/hold")));
+    let mut upload = world.open(&alice, ORDERS, 80).await;
+    let head = format!("POST /v1/items HTTP/1.1\r\nHost: {ORDERS}\r\nContent-Length: 1000000\r\n\r\n");
+    upload.write_all(head.as_bytes()).await.unwrap();
+    let mut uploading = Box::pin(async {
+        // Drop by drop, so that it is under way whenever the cut comes.
+        while upload.write_all(b"drop").await.is_ok() {
+            let mut answer = [0; 512];
+            tokio::select! {
+                read = upload.read(&mut answer) => return answer[..read.unwrap_or(0)].to_vec(),
+                () = tokio::time::sleep(std::time::Duration::from_millis(5)) => {}
+            }
+        }
+        Vec::new()
+    });
     tokio::select! {
         _ = &mut held => panic!("not held"),
-        () = crate::world::eventually("the request", async || world.orders.seen().len() == 1) => {}
+        _ = &mut uploading => panic!("over too early"),
+        () = eventually("the requests", async || world.orders.seen().len() == 2) => {}
     }
     world.write_policy("orders.toml", &ORDERS_POLICY.replace("/v1/**", "/v1/other"));
-    let answer = within_a_second("an answer", held).await.unwrap();
+    let both = async { tokio::join!(held, uploading) };
+    let (answer, uploaded) = within_a_second("both ends", both).await;
+    let answer = answer.unwrap();
     assert_eq!(answer.status, 401, "{}", answer.text());
-    drop(http);
+    let uploaded = String::from_utf8(uploaded).unwrap();
+    assert!(uploaded.starts_with("HTTP/1.1 401 "), "{uploaded}");
+    let ends = || world.audited("end");
+    eventually("the records of both ends", async || ends().len() == 2).await;
+    assert!(ends().iter().all(|end| end["resp"]["status"] == 401), "{:?}", ends());
+    drop((http, upload));
     world.stop().await;
 }
 

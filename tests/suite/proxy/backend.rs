@@ -118,8 +118,18 @@ impl Backend {
         Self::on_tcp(Some(TlsAcceptor::from(Arc::new(config)))).await
     }
 
+    /// On all addresses of this machine; gives its port too.
+    pub(super) async fn everywhere() -> (Self, u16) {
+        let listener = TcpListener::bind("0.0.0.0:0").await.expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        (Self::listening(listener, None), port)
+    }
+
     async fn on_tcp(tls: Option<TlsAcceptor>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::listening(TcpListener::bind("127.0.0.1:0").await.expect("a free port"), tls)
+    }
+
+    fn listening(listener: TcpListener, tls: Option<TlsAcceptor>) -> Self {
         let port = listener.local_addr().expect("an address").port();
         let url = if tls.is_some() { format!("https://localhost:{port}") } else { format!("http://127.0.0.1:{port}") };
         Self::with(url, |shared| async move {

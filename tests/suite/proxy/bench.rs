@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,6 +68,7 @@ pub(super) struct Setup {
     issuers: Vec<IssuerConfig>,
     authorities: BTreeMap<String, Arc<RootCertStore>>,
     certificates: BTreeMap<String, ClientCertificate>,
+    own_listeners: Vec<SocketAddr>,
     audit: Option<PathBuf>,
     on_failure: OnFailure,
     prelimit: u32,
@@ -90,6 +91,7 @@ impl Setup {
             issuers: Vec::new(),
             authorities: BTreeMap::new(),
             certificates: BTreeMap::new(),
+            own_listeners: Vec::new(),
             audit: None,
             on_failure: OnFailure::Refuse,
             prelimit: 100_000,
@@ -131,6 +133,12 @@ impl Setup {
     pub(super) fn certificate(mut self, name: &str, pair: Pair) -> Self {
         let (leaf, key) = pair;
         self.certificates.insert(name.to_owned(), ClientCertificate { chain: vec![leaf], key });
+        self
+    }
+
+    /// The proxy listens there too, so no upstream may be there.
+    pub(super) fn own_listener(mut self, address: SocketAddr) -> Self {
+        self.own_listeners.push(address);
         self
     }
 
@@ -184,7 +192,7 @@ impl Setup {
                 named: self.authorities,
                 system: Arc::new(RootCertStore::empty()),
                 certificates: self.certificates,
-                own_listeners: Vec::new(),
+                own_listeners: self.own_listeners,
                 own_socket: self.own_socket,
             },
             certificate: outer_certificate(&authority),
@@ -204,7 +212,7 @@ impl Setup {
         let proxy = Proxy::new(Arc::clone(&snapshots), limits, Arc::new(writer), decisions, drain.watch());
         let bench = Bench {
             backend,
-            _folder: folder,
+            folder,
             files: RefCell::new(self.files),
             parts,
             users,
@@ -300,7 +308,7 @@ fn outer_certificate(authority: &CertifiedIssuer<'static, KeyPair>) -> Arc<Certi
 /// One shard's proxy.
 pub(super) struct Bench {
     pub(super) backend: Backend,
-    _folder: TempDir,
+    folder: TempDir,
     files: RefCell<BTreeMap<String, String>>,
     parts: Parts,
     users: UserFile,
@@ -324,12 +332,17 @@ impl Bench {
 
     /// A new session of a person.
     pub(super) fn caller(&self, name: &str) -> Arc<Caller> {
+        self.caller_from(name, [192, 0, 2, 60].into())
+    }
+
+    /// A new session of a person who connects from this address.
+    pub(super) fn caller_from(&self, name: &str, source: IpAddr) -> Arc<Caller> {
         self.sessions.set(self.sessions.get() + 1);
         let tunnel = Tunnel {
             session: SessionId::from_random(self.sessions.get()),
             method: Method::MsChapV2,
             binding: Binding::Keys,
-            source: ([192, 0, 2, 60], 50_000).into(),
+            source: (source, 50_000).into(),
             since: clock::wall(),
         };
         let users = self.users.load().expect("users");
@@ -401,6 +414,27 @@ impl Bench {
     /// A new generation of the same.
     pub(super) fn renew(&self) {
         self.snapshots.store(self.parts.snapshot(&self.files.borrow(), &self.users, &self.generation));
+    }
+
+    /// The current generation.
+    pub(super) fn current(&self) -> Arc<Snapshot> {
+        self.snapshots.load_full()
+    }
+
+    /// Where generations are stored, for another thread.
+    pub(super) fn snapshots(&self) -> Arc<Snapshots> {
+        Arc::clone(&self.snapshots)
+    }
+
+    /// Gives a person these groups and no others, from the next generation on.
+    pub(super) fn set_groups(&self, name: &str, groups: &[&str]) {
+        let path = self.folder.path().join("users.toml");
+        let mut file: toml::Table = std::fs::read_to_string(&path).expect("users").parse().expect("TOML");
+        let users = file["user"].as_array_mut().expect("users");
+        let user = users.iter_mut().find(|user| user["name"].as_str() == Some(name)).expect("a user");
+        let groups: Vec<toml::Value> = groups.iter().map(|&group| group.into()).collect();
+        user.as_table_mut().expect("a table").insert("groups".to_owned(), groups.into());
+        std::fs::write(path, file.to_string()).expect("a file");
     }
 
     /// A new generation without policies.

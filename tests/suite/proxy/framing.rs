@@ -121,6 +121,10 @@ async fn nt_20_a_body_that_breaks_its_framing_never_becomes_a_whole_request() {
     }
     for seen in bench.backend.requests() {
         assert!(!seen.whole && seen.target() == "/v1/orders", "{seen:?}");
+        let body = String::from_utf8_lossy(&seen.body);
+        for odd in ["ext", "last", ";", "HTTP/1.1"] {
+            assert!(!body.contains(odd), "{odd} in {body:?}");
+        }
     }
 }
 

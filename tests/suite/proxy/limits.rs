@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::bench::{BILLING, Bench, ORDERS, RULES, Setup, api};
 use super::door::{Answer, Door, get, request};
+use super::issuer::Issuer;
 
 fn limit(key: &str, rate: &str, burst: u32) -> String {
     format!("[[limit]]\nid = \"per\"\nkey = [{key}]\nrate = \"{rate}\"\nburst = {burst}\n")
@@ -114,6 +117,29 @@ async fn nt_59_neither_spelling_nor_device_gives_a_second_bucket() {
         200,
         "another API"
     );
+}
+
+#[tokio::test]
+async fn nt_59_neither_address_nor_alias_nor_token_gives_a_second_bucket() {
+    let issuer = Issuer::start().await;
+    let bench = Setup::new(&format!("{RULES}{}", limit("\"user\"", "1/m", 4))).issuer(issuer.config()).start().await;
+    let elsewhere = bench.caller_from("alice", [198, 51, 100, 7].into());
+    let over_v6 = bench.caller_from("alice", "2001:db8::7".parse().unwrap());
+    let token = |change: Value| format!("Authorization: Bearer {}\r\n", issuer.token(change));
+    let mut passed = Vec::new();
+    for (caller, lines) in [
+        (bench.alice(), String::new()),
+        (elsewhere.clone(), String::new()),
+        (over_v6, String::new()),
+        (bench.alice(), token(json!({ "jti": "one" }))),
+        (elsewhere, token(json!({ "jti": "two", "email": "alice+alias@corp.test", "email_verified": true }))),
+        (bench.alice(), token(json!({ "preferred_username": "ALICE", "email": "a.lice@corp.test" }))),
+        (bench.alice(), token(json!({ "sub": "248289-again", "client_id": "another" }))),
+    ] {
+        let answer = bench.door_of(&caller, ORDERS).send(request("GET", "/v1/orders", &lines)).await;
+        passed.push(answer.status);
+    }
+    assert_eq!(passed, [200, 200, 200, 200, 429, 429, 429]);
 }
 
 #[tokio::test]

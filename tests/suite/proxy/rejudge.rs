@@ -1,9 +1,14 @@
 //! A new generation meets open requests: what is no longer allowed ends, everything else does not notice.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Value;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
+use wicketgate::snapshot::Snapshot;
 
-use super::backend::Reply;
+use super::backend::{Backend, Reply};
 use super::bench::{Bench, ORDERS, RULES, Setup, api};
 use super::door::{Door, get, request};
 use super::h2::{Frames, pseudo};
@@ -141,22 +146,84 @@ async fn a_connection_sees_the_new_generation_with_its_next_request() {
     assert_eq!(bench.door_to(ORDERS).get("/v1/orders").await.status, 200);
 }
 
+const GENERATIONS: u64 = 1000;
+
+/// Subjects of whom a person is one in every second generation.
+const ODD_AND_EVEN: &str = "[subjects.even]\ngroups = [\"even\"]\n[subjects.odd]\ngroups = [\"odd\"]\n";
+
 #[tokio::test]
-async fn nt_52_no_request_sees_two_generations() {
-    let bench = Bench::ordinary().await;
-    let alternatives = [api("orders", "", "", RULES), without_us()];
-    let mut door = bench.door();
-    for round in 0..100 {
-        let generation = round % 2;
-        bench.store("orders.toml", &alternatives[generation]);
-        let answer = door.get("/v1/orders").await;
-        assert_eq!(answer.status, [200, 404][generation], "round {round}");
-    }
-    let bundles: std::collections::BTreeSet<String> = bench
+async fn nt_52_in_a_thousand_generations_under_load_no_request_sees_two() {
+    // Group, rule and upstream change together: a request that took one of them from another generation would be
+    // refused, or go elsewhere.
+    let file = |name: &str| {
+        api("orders", "", "", &RULES.replace("\"use\"", &format!("\"{name}\"")))
+            .replace("\"dev\"", &format!("\"{name}\""))
+    };
+    let odd_backend = Backend::start().await;
+    let bench = Setup::of(&file("even")).file("_identity.toml", ODD_AND_EVEN).start().await;
+    bench.set_groups("alice", &["even"]);
+    bench.renew();
+    let even = bench.current();
+    bench.set_groups("alice", &["odd"]);
+    bench.store("orders.toml", &file("odd").replace("BACKEND", &odd_backend.url));
+    let odd = bench.current();
+
+    // A thread stores the next generation after an answer, while the other requests are on their way.
+    let (answered, answers) = std::sync::mpsc::sync_channel(8);
+    let (snapshots, generations) = (bench.snapshots(), [Arc::clone(&even), Arc::clone(&odd)]);
+    let first = odd.generation + 1;
+    let storing = std::thread::spawn(move || {
+        for (number, generation) in (first..).zip(generations.iter().cycle()).take(GENERATIONS as usize) {
+            answers.recv().expect("the load goes on");
+            snapshots.store(again(generation, number));
+        }
+    });
+    let calls = async || {
+        let mut door = bench.door();
+        let mut calls = 0;
+        loop {
+            let answer = door.get("/v1/orders").await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            calls += 1;
+            if answered.send(()).is_err() {
+                return calls;
+            }
+        }
+    };
+    let (one, two, three, four) = tokio::join!(calls(), calls(), calls(), calls());
+    storing.join().expect("every generation was stored");
+    let sent = one + two + three + four;
+
+    let bundle_of = |snapshot: &Snapshot| snapshot.bundle.as_ref().expect("a bundle").id().to_owned();
+    let records: HashMap<String, Value> = bench
         .audit()
-        .iter()
-        .filter(|r| r["event"] == "decision")
-        .map(|r| format!("{} {}", r["bundle"], r["outcome"]))
+        .into_iter()
+        .filter(|record| record["event"] == "decision")
+        .map(|record| (record["decision_id"].as_str().expect("an id").to_owned(), record))
         .collect();
-    assert_eq!(bundles.len(), 2, "each bundle decided one way: {bundles:?}");
+    let mut seen = 0;
+    for (backend, name, bundle) in [(&bench.backend, "even", bundle_of(&even)), (&odd_backend, "odd", bundle_of(&odd))]
+    {
+        let requests = backend.requests();
+        assert!(requests.len() > 100, "{} requests met a generation that is {name}", requests.len());
+        for request in &requests {
+            let record = &records[request.header("wicketgate-decision").expect("an id")];
+            assert_eq!((&record["rule"], &record["bundle"]), (&format!("orders/{name}").into(), &(&*bundle).into()));
+        }
+        seen += requests.len();
+    }
+    assert_eq!((seen, records.len()), (sent, sent));
+}
+
+/// The same, as a newer generation.
+fn again(snapshot: &Snapshot, generation: u64) -> Snapshot {
+    Snapshot {
+        generation,
+        bundle: snapshot.bundle.clone(),
+        users: Arc::clone(&snapshot.users),
+        tokens: Arc::clone(&snapshot.tokens),
+        certificate: Arc::clone(&snapshot.certificate),
+        services: snapshot.services.clone(),
+        targets: snapshot.targets.clone(),
+    }
 }

@@ -120,6 +120,12 @@ async fn nt_05_a_query_decides_nothing() {
         let with = bench.door().get(target).await;
         let without = bench.door().get(path).await;
         assert_eq!((with.status, without.status), (status, status), "{target}");
+        let records: Vec<_> = bench.audit().into_iter().filter(|record| record["event"] == "decision").collect();
+        let [.., with, without] = &records[..] else { panic!("two decisions: {records:?}") };
+        for fact in ["outcome", "rule", "reason"] {
+            assert_eq!(with[fact], without[fact], "{target}");
+        }
+        assert!(status == 403 || with["rule"] == "orders/use", "{with}");
     }
     assert!(bench.backend.requests().iter().all(|request| request.target().starts_with("/v1/orders")));
 }

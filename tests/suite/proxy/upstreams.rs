@@ -1,5 +1,6 @@
 //! The API behind us: how it is reached, how it fails, and what the client is told then.
 
+use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
 
@@ -38,6 +39,41 @@ async fn an_api_that_is_not_there_is_502() {
     check_failed(&bench, &answer, 502, "upstream-unavailable").await;
     assert!(!answer.text().contains("127.0.0.1"), "where it is, is nobody's business: {}", answer.text());
     assert_eq!(door.get("/v1/nothing").await.status, 403, "the connection goes on");
+}
+
+/// An address of this machine that is not loopback, where it has one. Nothing is sent to find it.
+fn outer_address() -> Option<IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_unspecified() && !address.is_loopback()).then_some(address)
+}
+
+#[tokio::test]
+async fn nt_50_a_name_that_resolves_to_our_own_listener_is_never_sent_a_request() {
+    let everywhere = IpAddr::from([0, 0, 0, 0]);
+    // By name; by an address of this machine, which no list of listeners has when one listens on all of them.
+    for (host, listener) in [
+        ("localhost".to_owned(), Some(IpAddr::from([127, 0, 0, 1]))),
+        ("localhost".to_owned(), Some(everywhere)),
+        (outer_address().map_or_else(|| "localhost".to_owned(), |address| address.to_string()), Some(everywhere)),
+        ("localhost".to_owned(), None),
+    ] {
+        let (backend, port) = Backend::everywhere().await;
+        let orders = api("orders", "", "", RULES).replace("BACKEND", &format!("http://{host}:{port}"));
+        let mut setup = Setup::of(&orders).backend(backend);
+        if let Some(listener) = listener {
+            setup = setup.own_listener((listener, port).into());
+        }
+        let bench = setup.start().await;
+        let answer = bench.door().get("/v1/orders").await;
+        if listener.is_none() {
+            bench.check_passed(&answer);
+        } else {
+            check_failed(&bench, &answer, 502, "upstream-unavailable").await;
+            assert!(bench.backend.requests().is_empty(), "{host} is {listener:?}");
+        }
+    }
 }
 
 #[tokio::test]
