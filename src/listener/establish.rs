@@ -195,9 +195,10 @@ fn tls_cure(error: &io::Error) -> &'static str {
         Some(rustls::Error::AlertReceived(_)) => {
             "let the client trust our certificate's issuer, and dial a name that is in the certificate"
         }
-        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidServerName)) => {
-            "the server name is not a host name: connect without a port in it, or without --tls-ext"
-        }
+        Some(
+            rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidServerName)
+            | rustls::Error::PeerMisbehaved(rustls::PeerMisbehaved::ServerNameMustContainOneHostName),
+        ) => "the server name is not a host name: connect without a port in it, or without --tls-ext",
         Some(rustls::Error::InvalidMessage(_)) => "speak TLS on this port",
         _ => "offer TLS 1.2 or 1.3 with what we offer (RouterOS: ciphers=aes256-gcm-sha384 pfs=required)",
     }

@@ -1,4 +1,5 @@
-//! What policies are made of, as it lies on the disk: the files of their directory, and those that the configuration names.
+//! What policies are made of, as it lies on the disk: the files of their directory, and those that the configuration
+//! names.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

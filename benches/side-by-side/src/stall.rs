@@ -78,7 +78,11 @@ impl Stall {
         let pause = Duration::from_secs(self.pause);
         let paused = Cell::new(false);
         let half = self.bytes / 2;
+        // What the reader saw of the pause: the longest time between two reads.
+        let (last, longest) = (Cell::new(begin), Cell::new(Duration::ZERO));
         let reading = client.read(|got| {
+            let now = clock::now();
+            longest.set(longest.get().max(now.duration_since(last.replace(now))));
             if paused.get() || got < half {
                 return None;
             }
@@ -117,7 +121,9 @@ impl Stall {
         };
         let wall = clock::now().duration_since(begin);
         let counters = tunnels.counters();
-        ensure!(paused.get() && wall > pause, "the pause did not happen");
+        // What was on its way when the socket was not read any more comes a little later.
+        let longest = longest.get();
+        ensure!(longest + LOOK >= pause, "a pause of {pause:?} was wanted, and the longest was {longest:?}");
         let mut stalled = Stalled {
             bytes: got,
             wall_s: wall.as_secs_f64(),

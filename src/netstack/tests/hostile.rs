@@ -390,6 +390,25 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
+/// An open connection, brought to one of its states, and then segments whose numbers lie as far as they can.
+fn far_from_every_state() -> impl Strategy<Value = Vec<Act>> {
+    let empty = |seq, ack| {
+        let (control, window) = (TcpControl::None, u16::MAX);
+        Act::Segment { control, seq, ack: Some(ack), window, len: 0, absolute: false }
+    };
+    let number = || prop_oneof![2 => Just(0), 2 => far(), 1 => -3..3];
+    let lies = prop::collection::vec((number(), number()).prop_map(move |(seq, ack)| empty(seq, ack)), 1..30);
+    (any::<[bool; 5]>(), lies).prop_map(move |([room, writes, closes_first, fin, closes], lies)| {
+        let mut acts = vec![empty(0, 0), Act::Room(room)];
+        acts.extend(writes.then_some(Act::Write(100_000)));
+        acts.extend(closes_first.then_some(Act::Shutdown));
+        acts.push(Act::Fill { fin });
+        acts.extend(closes.then_some(Act::Shutdown));
+        acts.extend(lies);
+        acts
+    })
+}
+
 proptest! {
     #[test]
     fn no_packet_makes_the_stack_panic_or_send_what_it_may_not(packets in prop::collection::vec(packet(), 1..30)) {
@@ -399,7 +418,9 @@ proptest! {
     }
 
     #[test]
-    fn no_sequence_of_segments_makes_an_open_connection_panic(acts in prop::collection::vec(act(), 1..60)) {
+    fn no_sequence_of_segments_makes_an_open_connection_panic(
+        acts in prop_oneof![prop::collection::vec(act(), 1..60), far_from_every_state()],
+    ) {
         let mut now = start();
         let (mut stack, mut sink) = (stack(now), Sink::new(64 * 1024));
         let cx = &mut Context::from_waker(Waker::noop());

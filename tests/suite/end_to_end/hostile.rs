@@ -178,13 +178,22 @@ async fn a_tunnel_whose_every_packet_has_another_source_gets_nothing() {
     world.stop().await;
 }
 
+/// How many logins with a zero key were counted for this method, by all worlds of this process.
+async fn zero_bindings(world: &World, method: &str) -> u64 {
+    let metrics = world.admin("/metrics").await.text();
+    let name = format!("wicketgate_binding_zero_total{{method=\"{method}\"}} ");
+    metrics.lines().find_map(|line| line.strip_prefix(&name)).map_or(0, |count| count.parse().unwrap())
+}
+
 #[tokio::test]
-async fn a_zero_key_is_accepted_with_eap_mschapv2_and_recorded() {
+async fn a_zero_key_is_accepted_with_eap_mschapv2_recorded_and_counted() {
     let world = World::start().await;
+    let counted = zero_bindings(&world, "eap-mschapv2").await;
     let tunnel = world.try_connect(world.profile("alice").zero_hlak(true)).await.unwrap();
     assert_eq!(world.get(&tunnel, "/v1/items").await.status, 200);
     assert_eq!(world.audited("tunnel-up")[0]["binding"], "zero");
     assert_eq!(world.sessions().await[0]["binding"], "zero");
+    assert!(zero_bindings(&world, "eap-mschapv2").await > counted);
     let honest = world.connect("bob").await;
     assert_eq!(world.get(&honest, "/v1/items").await.status, 200);
     assert_eq!(world.audited("tunnel-up")[1]["binding"], "keys");

@@ -1,19 +1,22 @@
 //! The outer port, for those who want no tunnel, or do not ask for it properly.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use rustls::{ClientConfig, DigitallySignedStruct, HandshakeKind, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
+use tokio::task::JoinSet;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use wicket_client::http::{RawAnswer, RawEnd};
 use wicket_client::wire::PATH;
 use wicket_client::{Settings, raw};
 
 use crate::world::log::lines_with;
 use crate::world::pki::PKI;
-use crate::world::{PATIENCE, SERVER_NAME, World, eventually};
+use crate::world::{ORDERS, PATIENCE, SERVER_NAME, World, eventually};
 
 async fn ask(world: &World, request: &str) -> RawAnswer {
     raw(world.tls(&[]).await.unwrap(), request.as_bytes(), PATIENCE).await
@@ -133,9 +136,118 @@ async fn a_client_without_server_name_is_served() {
 }
 
 #[tokio::test]
+async fn a_server_name_with_a_port_is_refused_with_its_cure_in_the_log() {
+    let world = World::start().await;
+    // A library sends no such name, so its ClientHello is changed: the other name is as long.
+    let (name, with_port) = (SERVER_NAME.as_bytes(), b"vpn.example:4443");
+    let mut hello = rustls::ClientConnection::new(Arc::new(config()), SERVER_NAME.try_into().unwrap()).unwrap();
+    let mut bytes = Vec::new();
+    hello.write_tls(&mut bytes).unwrap();
+    let at = bytes.windows(name.len()).position(|window| window == name).expect("its server name");
+    bytes[at..at + name.len()].copy_from_slice(with_port);
+    let stream = world.tcp().await;
+    let peer = stream.local_addr().unwrap();
+    let answer = raw(stream, &bytes, PATIENCE).await;
+    assert_ne!(answer.end, RawEnd::Open);
+    let lines = logged(peer).await;
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("the server name is not a host name: connect without a port in it"), "{lines:?}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_line_about_a_session_has_its_id_and_the_id_that_windows_logs() {
+    let world = World::start().await;
+    let alice = world.connect("alice").await;
+    let up = world.record(|record| record["event"] == "tunnel-up").await;
+    let (session, correlation) = (up["session"].as_str().unwrap(), up["correlation"].as_str().unwrap());
+    assert!(correlation.len() == 38 && correlation.starts_with('{'), "{correlation}");
+    alice.disconnect().await;
+    for event in ["tunnel up", "tunnel down"] {
+        let of_event = || lines_with(correlation).into_iter().find(|line| line.contains(event));
+        eventually(event, async || of_event().is_some()).await;
+        let line = of_event().unwrap();
+        assert!(line.contains(&format!("id={session} ")) && line.contains("subject=alice"), "{line}");
+    }
+    world.stop().await;
+}
+
+/// How the second of two handshakes went, with a client that keeps what it would need to resume the first.
+async fn second_handshake<S: AsyncRead + AsyncWrite + Unpin>(
+    config: &Arc<ClientConfig>,
+    name: &'static str,
+    open: impl AsyncFn() -> S,
+) -> HandshakeKind {
+    let mut kind = None;
+    for _ in 0..2 {
+        let connector = TlsConnector::from(Arc::clone(config));
+        let mut stream = connector.connect(name.try_into().unwrap(), open().await).await.unwrap();
+        kind = stream.get_ref().1.handshake_kind();
+        // Tickets come with the first bytes.
+        stream.write_all(format!("GET /v1/items HTTP/1.1\r\nHost: {name}\r\n\r\n").as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        assert_ne!(stream.read_buf(&mut Vec::new()).await.unwrap(), 0);
+    }
+    kind.unwrap()
+}
+
+/// A server that lets everybody resume: the library as it comes.
+struct Lenient {
+    acceptor: TlsAcceptor,
+    serving: RefCell<JoinSet<()>>,
+}
+
+impl Lenient {
+    fn new() -> Self {
+        Self { acceptor: TlsAcceptor::from(Arc::new(PKI.server.server_config())), serving: RefCell::default() }
+    }
+
+    fn open(&self) -> DuplexStream {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let accepting = self.acceptor.accept(far);
+        self.serving.borrow_mut().spawn(async move {
+            let mut stream = accepting.await.unwrap();
+            stream.write_all(b"hello").await.unwrap();
+            stream.flush().await.unwrap();
+            // Until the client goes, however it does.
+            drop(stream.read_to_end(&mut Vec::new()).await);
+        });
+        near
+    }
+}
+
+#[tokio::test]
+async fn nt_45_no_tls_session_is_resumed_neither_outside_nor_inside_a_tunnel() {
+    let world = World::start().await;
+    let alice = world.connect("alice").await;
+    let full = |kind| matches!(kind, HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest);
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let client = || {
+            let mut config = ClientConfig::builder_with_provider(wicketgate::listener::tls::provider())
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Credulous))
+                .with_no_client_auth();
+            config.enable_early_data = true;
+            Arc::new(config)
+        };
+        let outside = second_handshake(&client(), SERVER_NAME, async || world.tcp().await).await;
+        assert!(full(outside), "{version:?} {outside:?}");
+        let inside = second_handshake(&client(), ORDERS, async || world.open(&alice, ORDERS, 443).await).await;
+        assert!(full(inside), "{version:?} {inside:?}");
+        let server = Lenient::new();
+        let lenient = second_handshake(&client(), SERVER_NAME, async || server.open()).await;
+        assert_eq!(lenient, HandshakeKind::Resumed, "the client resumes where it may, {version:?}");
+    }
+    drop(alice);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_client_with_an_unknown_server_name_sees_the_same_certificate() {
     let world = World::start().await;
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config()));
+    let connector = TlsConnector::from(Arc::new(config()));
     let name = ServerName::try_from("nobody.example.org").unwrap();
     let stream = connector.connect(name, world.tcp().await).await.unwrap();
     assert_eq!(stream.get_ref().1.peer_certificates().unwrap()[0], PKI.server.der());

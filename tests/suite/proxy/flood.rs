@@ -1,5 +1,7 @@
 //! Too much, too slow, too many: what a client may cost is bounded, and its neighbours do not notice.
 
+use wicket_client::http::Request;
+
 use super::backend::Reply;
 use super::bench::{Bench, RULES, Setup, api};
 use super::door::{get, request};
@@ -7,6 +9,17 @@ use super::h2::{CONTINUATION, END_HEADERS, END_STREAM, Frames, HEADERS, RST_STRE
 
 const ENHANCE_YOUR_CALM: u32 = 11;
 const REFUSED_STREAM: u32 = 7;
+
+/// So many requests, each taken back at once, on streams from this one on.
+fn rapid_resets(first: u32, count: u32) -> Vec<u8> {
+    let block = block(&pseudo("GET", "/v1/orders"));
+    let mut burst = Vec::new();
+    for number in (first..).step_by(2).take(count as usize) {
+        burst.extend(frame(HEADERS, END_HEADERS | END_STREAM, number, &block));
+        burst.extend(frame(RST_STREAM, 0, number, &8u32.to_be_bytes()));
+    }
+    burst
+}
 
 /// Somebody else on the same shard is served as ever.
 async fn check_neighbour(bench: &Bench) {
@@ -138,9 +151,16 @@ async fn nt_23_a_large_header_list_is_refused_on_http2() {
     }
     frames.write(&bytes).await;
     let got = frames.outcome(number).await;
-    // The library answers 431 itself, before there is a request to judge.
+    // The library answers itself, before there is a request to judge.
     assert!(got.headers || got.reset.is_some() || frames.closed, "{got:?}");
     assert!(got.body.is_empty(), "{got:?}");
+    // What it answers is read by a library too.
+    let http = bench.h2(super::bench::ORDERS).await;
+    let mut large = Request::get(super::bench::ORDERS, "/v1/orders");
+    for number in 0..21 {
+        large = large.header(&format!("x-filler-{number}"), &"x".repeat(4000));
+    }
+    assert_eq!(http.send(large).await.unwrap().status, 431);
     assert!(bench.backend.requests().is_empty());
     check_neighbour(&bench).await;
 }
@@ -151,17 +171,11 @@ async fn nt_23_rapid_resets_end_the_connection() {
     let mut frames = Frames::open(&bench).await;
     let mut sent = 0;
     let mut taken = true;
-    while sent < 20_000 && taken {
-        let mut burst = Vec::new();
-        for _ in 0..100 {
-            let number = frames.number();
-            burst.extend(frame(HEADERS, END_HEADERS | END_STREAM, number, &block(&pseudo("GET", "/v1/orders"))));
-            burst.extend(frame(RST_STREAM, 0, number, &8u32.to_be_bytes()));
-        }
-        taken = frames.write(&burst).await;
+    while sent < 100_000 && taken {
+        taken = frames.write(&rapid_resets(1 + 2 * sent, 100)).await;
         sent += 100;
     }
-    assert!(sent < 20_000, "all resets were taken");
+    assert!(sent < 20_000, "{sent} resets were taken");
     frames.until_closed().await;
     assert_eq!(frames.goaway, Some(ENHANCE_YOUR_CALM));
     assert!(bench.backend.requests().len() < 1000, "{}", bench.backend.requests().len());

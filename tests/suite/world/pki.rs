@@ -70,7 +70,7 @@ impl Pem {
     }
 
     /// A TLS server with this certificate.
-    pub(super) fn server_config(&self) -> rustls::ServerConfig {
+    pub(crate) fn server_config(&self) -> rustls::ServerConfig {
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
         rustls::ServerConfig::builder_with_provider(wicketgate::listener::tls::provider())
             .with_safe_default_protocol_versions()
