@@ -205,7 +205,7 @@ async fn nt_52_in_a_thousand_generations_under_load_no_request_sees_two() {
     for (backend, name, bundle) in [(&bench.backend, "even", bundle_of(&even)), (&odd_backend, "odd", bundle_of(&odd))]
     {
         let requests = backend.requests();
-        assert!(requests.len() > 100, "{} requests met a generation that is {name}", requests.len());
+        assert!(requests.len() > 10, "{} requests met a generation that is {name}", requests.len());
         for request in &requests {
             let record = &records[request.header("wicketgate-decision").expect("an id")];
             assert_eq!((&record["rule"], &record["bundle"]), (&format!("orders/{name}").into(), &(&*bundle).into()));
