@@ -66,8 +66,8 @@ pub(super) struct Report {
     pub(super) certificate: Outcome,
     pub(super) users: Outcome,
     pub(super) policies: Outcome,
-    /// When the certificate that clients see ends, in seconds since 1970.
-    pub(super) certificate_ends: Option<f64>,
+    /// When the certificates end, in seconds since 1970, by their names in the configuration.
+    pub(super) certificate_ends: Vec<(String, f64)>,
 }
 
 /// Keeps the parts of the current generation.
@@ -117,7 +117,7 @@ impl Loader {
             certificate: Outcome::Replaced(Vec::new()),
             users: Outcome::Replaced(Vec::new()),
             policies,
-            certificate_ends: services::not_after(&loader.chain),
+            certificate_ends: loader.ends(),
         };
         Ok((loader, snapshot, report))
     }
@@ -136,7 +136,7 @@ impl Loader {
         if certificate.is_replaced() || policies.is_replaced() {
             publish(self.snapshot());
         }
-        Report { certificate, users, policies, certificate_ends: services::not_after(&self.chain) }
+        Report { certificate, users, policies, certificate_ends: self.ends() }
     }
 
     /// Takes a configuration that was read again. What cannot change without a restart is kept and named.
@@ -237,6 +237,11 @@ impl Loader {
             }
             Err(complaints) => Outcome::Kept(complaints),
         }
+    }
+
+    fn ends(&self) -> Vec<(String, f64)> {
+        let tls = services::not_after(&self.chain).map(|ends| ("tls".to_owned(), ends));
+        tls.into_iter().chain(self.last_sources.iter().flat_map(Sources::ends)).collect()
     }
 
     fn build_policies(

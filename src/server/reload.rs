@@ -167,8 +167,8 @@ fn tell(shared: &Shared, report: &Report) {
         let (enabled, disabled) = (enabled.len() as u64, disabled.len() as u64);
         shared.record(&audit::Event::UsersReloaded(audit::UsersReloaded { enabled, disabled }));
     }
-    if let Some(ends) = report.certificate_ends {
-        metrics::gauge!(telemetry::CERT_NOT_AFTER, "certificate" => "tls").set(ends);
+    for (name, ends) in &report.certificate_ends {
+        metrics::gauge!(telemetry::CERT_NOT_AFTER, "certificate" => name.clone()).set(*ends);
     }
     tell_policies(shared, &report.policies);
 }
