@@ -124,7 +124,7 @@ impl Reloads {
             tracing::error!(%error, "the audit file cannot be opened again; the old one stays in use");
         }
         if report.policies.is_replaced() {
-            self.issuers.abort_all();
+            self.issuers = JoinSet::new();
             self.issuers.spawn(self.shared.snapshots.load().tokens.run());
         }
         tell(&self.shared, &report);
@@ -195,7 +195,8 @@ fn tell_policies(shared: &Shared, outcome: &Outcome) {
         Outcome::Kept(complaints) => {
             warn("policies", complaints);
             let kept = current.map(policy::Bundle::id);
-            tracing::error!(kept, "policies not loaded: the old bundle stays in force");
+            let instead = kept.map_or("nothing is allowed until they are mended", |_| "the old bundle stays in force");
+            tracing::error!(kept, "policies not loaded: {instead}");
             metrics::counter!(telemetry::POLICY_LOAD_FAILED).increment(1);
             let Some(first) = complaints.iter().find(|complaint| complaint.severity == Severity::Error) else { return };
             let (line, column) = first.place();
