@@ -14,7 +14,7 @@ use super::watched::Look;
 use crate::complaint::{Complaint, Severity};
 use crate::limits::Limits;
 use crate::snapshot::Snapshot;
-use crate::{audit, config, policy, proxy, telemetry};
+use crate::{audit, clock, config, policy, proxy, telemetry};
 
 /// How often the files are looked at. A change is read when two looks in a row agree about it: an editor, a checkout and
 /// a `ConfigMap` change several files in a row, and half of them mean something else than all.
@@ -100,7 +100,7 @@ impl Reloads {
                 Some(Err(complaints)) => fixed = Err(complaints),
                 None => {}
             }
-            let report = loader.reload(extent, |snapshot| publish(&shared, &limits, snapshot));
+            let report = loader.reload(extent, clock::wall(), |snapshot| publish(&shared, &limits, snapshot));
             (fixed, report)
         });
         let (fixed, report) = match reading.await {
