@@ -73,8 +73,8 @@ pub enum Refused {
         /// What we answered.
         status: u16,
     },
-    /// We take no new tunnels.
-    #[error("draining or full, answered 503")]
+    /// We have no room for one more tunnel.
+    #[error("full, answered 503")]
     Full,
     /// The server began to drain before anybody had logged in.
     #[error("the server drains")]

@@ -10,6 +10,7 @@ pub mod establish;
 pub mod shard;
 pub mod tls;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,7 +92,46 @@ impl Acceptor {
     fn hand_over(&self, socket: tokio::net::TcpStream, peer: SocketAddr, admission: Admission) -> Result<(), Refused> {
         socket.set_nodelay(true).map_err(Refused::NotHandedOver)?;
         let socket = socket.into_std().map_err(Refused::NotHandedOver)?;
-        let shard = self.shards.iter().min_by_key(|shard| shard.connections()).expect("there is at least one shard");
+        // One whose thread is gone has no connections, and would attract all.
+        let alive = self.shards.iter().filter(|shard| shard.is_alive());
+        let none = || Refused::NotHandedOver(io::Error::other("no shard is left"));
+        let shard = alive.min_by_key(|shard| shard.connections()).ok_or_else(none)?;
         shard.hand_over(Accepted { socket, peer, admission }).map_err(Refused::NotHandedOver)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    struct Served(mpsc::Sender<SocketAddr>);
+
+    impl shard::Serve for Served {
+        async fn serve(self: Arc<Self>, accepted: Accepted) {
+            self.0.send(accepted.peer).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_shard_whose_thread_is_gone_gets_no_connections() {
+        let (sender, mut served) = mpsc::channel(2);
+        let (gone, thread) = Shard::start(0, || -> Served { panic!("a bug") }).unwrap();
+        thread.join();
+        let (alive, _thread) = Shard::start(1, || Served(sender)).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = Config { max_unauthenticated: 2, max_unauthenticated_per_source: 2 };
+        let acceptor = Acceptor::new(listener, config, vec![gone, alive]);
+        let client = async {
+            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let peer = tokio::time::timeout(Duration::from_secs(10), served.recv()).await.expect("it is served");
+            assert_eq!(peer, Some(stream.local_addr().unwrap()));
+        };
+        tokio::select! {
+            () = acceptor.run() => {}
+            () = client => {}
+        }
     }
 }

@@ -53,6 +53,11 @@ impl Shard {
         Ok((Self { sender, connections }, ShardThread { stop, thread }))
     }
 
+    /// Whether its thread still takes connections.
+    pub(super) fn is_alive(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
     /// Connections that live here.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)

@@ -52,7 +52,7 @@ impl Serve for Connections {
         let _open = Counted::new(telemetry::CONNECTIONS);
         let certificate = Arc::clone(&self.shared.snapshots.load().certificate);
         let logging_in = self.shared.logging_in.load(Ordering::Relaxed);
-        let full = self.shared.is_draining() || self.shared.registry.is_crowded(logging_in);
+        let full = self.shared.registry.is_crowded(logging_in);
         // In a box of its own, so that a tunnel of many hours does not carry the size of its handshake.
         let establishing = Box::pin(establish::establish(socket, certificate, full, clock::wall()));
         let established = tokio::select! {

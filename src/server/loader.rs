@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
-use rustls::{RootCertStore, ServerConfig};
 
 use super::services::{self, Given, Services, Source as ServicesSource};
 use super::sources::{READABLE, Sources, complaint, named_files};
@@ -66,8 +66,8 @@ pub(super) struct Report {
     pub(super) certificate: Outcome,
     pub(super) users: Outcome,
     pub(super) policies: Outcome,
-    /// When the certificate that clients see ends, in seconds since 1970.
-    pub(super) certificate_ends: Option<f64>,
+    /// When the certificates end, in seconds since 1970, by their names in the configuration.
+    pub(super) certificate_ends: Vec<(String, f64)>,
 }
 
 /// Keeps the parts of the current generation.
@@ -80,7 +80,6 @@ pub(super) struct Loader {
     /// The user file as it was read: the same again is no change.
     users_text: Vec<u8>,
     policies: Option<Policies>,
-    services: Services,
     last_sources: Option<Sources>,
 }
 
@@ -89,7 +88,7 @@ pub(super) struct Loader {
 struct Policies {
     bundle: Arc<Bundle>,
     tokens: Arc<Tokens>,
-    services: HashMap<Ipv4Addr, Arc<ServerConfig>>,
+    services: Services,
     targets: HashMap<String, Arc<Target>>,
 }
 
@@ -108,7 +107,6 @@ impl Loader {
             users,
             users_text,
             policies: None,
-            services: Services::default(),
             last_sources: None,
         };
         let policies = loader.load_policies(clock::wall());
@@ -117,26 +115,27 @@ impl Loader {
             certificate: Outcome::Replaced(Vec::new()),
             users: Outcome::Replaced(Vec::new()),
             policies,
-            certificate_ends: services::not_after(&loader.chain),
+            certificate_ends: loader.ends(),
         };
         Ok((loader, snapshot, report))
     }
 
     /// Reads files again, and publishes what changed. Users come first: whoever is taken out of the file does not stay
     /// until the policies are read, compiled and tested.
-    pub(super) fn reload(&mut self, extent: Extent, publish: impl Fn(Snapshot)) -> Report {
+    pub(super) fn reload(&mut self, extent: Extent, now: SystemTime, publish: impl Fn(Snapshot)) -> Report {
         let users = self.load_users();
         if users.is_replaced() {
             publish(self.snapshot());
         }
         let (certificate, policies) = match extent {
             Extent::Users => (Outcome::Unchanged, Outcome::Unchanged),
-            Extent::Files | Extent::Everything => (self.load_certificate(), self.load_policies(clock::wall())),
+            Extent::Files | Extent::Everything => (self.load_certificate(), self.load_policies(now)),
         };
-        if certificate.is_replaced() || policies.is_replaced() {
+        let renewed = matches!(policies, Outcome::Kept(_)) && self.renew(now);
+        if certificate.is_replaced() || policies.is_replaced() || renewed {
             publish(self.snapshot());
         }
-        Report { certificate, users, policies, certificate_ends: services::not_after(&self.chain) }
+        Report { certificate, users, policies, certificate_ends: self.ends() }
     }
 
     /// Takes a configuration that was read again. What cannot change without a restart is kept and named.
@@ -177,7 +176,7 @@ impl Loader {
             users: Arc::clone(&self.users),
             tokens: policies.as_ref().map_or_else(empty, |policies| Arc::clone(&policies.tokens)),
             certificate: Arc::clone(&self.certificate),
-            services: policies.as_ref().map(|policies| policies.services.clone()).unwrap_or_default(),
+            services: policies.as_ref().map(|policies| policies.services.by_address()).unwrap_or_default(),
             targets: policies.map(|policies| policies.targets).unwrap_or_default(),
         }
     }
@@ -221,14 +220,10 @@ impl Loader {
             Ok(sources) => sources,
             Err(complaints) => return Outcome::Kept(complaints),
         };
-        let stale = self.services.renew_at().is_some_and(|renew_at| renew_at <= now);
-        if self.last_sources.as_ref() == Some(&sources) && self.policies.is_some() && !stale {
+        if self.last_sources.as_ref() == Some(&sources) && self.policies.is_some() && !self.is_stale(now) {
             return Outcome::Unchanged;
         }
         let same_files = self.last_sources.as_ref().is_some_and(|last| last.same_files(&sources));
-        if !same_files {
-            self.services.forget();
-        }
         match self.build_policies(&sources.files, same_files, now) {
             Ok((policies, warnings)) => {
                 self.policies = Some(policies);
@@ -239,8 +234,28 @@ impl Loader {
         }
     }
 
+    fn is_stale(&self, now: SystemTime) -> bool {
+        let renew_at = self.policies.as_ref().and_then(|policies| policies.services.renew_at());
+        renew_at.is_some_and(|renew_at| renew_at <= now)
+    }
+
+    /// Renews the certificates of the hosts in force, whatever is wrong with the policies on the disk.
+    fn renew(&mut self, now: SystemTime) -> bool {
+        let stale = self.is_stale(now);
+        let (Some(policies), Ok(source)) = (&mut self.policies, services_source(&self.config)) else { return false };
+        let next = stale.then(|| policies.services.next(&source, policies.bundle.hosts(), now));
+        let Some(Ok(services)) = next else { return false };
+        policies.services = services;
+        true
+    }
+
+    fn ends(&self) -> Vec<(String, f64)> {
+        let tls = services::not_after(&self.chain).map(|ends| ("tls".to_owned(), ends));
+        tls.into_iter().chain(self.last_sources.iter().flat_map(Sources::ends)).collect()
+    }
+
     fn build_policies(
-        &mut self,
+        &self,
         files: &[policy::Source],
         same_files: bool,
         now: SystemTime,
@@ -255,9 +270,9 @@ impl Loader {
         let targets =
             Target::all(&bundle, &authorities, kept).map_err(|(api, error)| unusable(policies, &api, &error))?;
         let source = services_source(&self.config).map_err(|complaint| vec![*complaint])?;
-        let services = self
-            .services
-            .configure(&source, bundle.hosts(), now)
+        let issued = previous.filter(|_| same_files).map(|previous| previous.services.clone()).unwrap_or_default();
+        let services = issued
+            .next(&source, bundle.hosts(), now)
             .map_err(|error| vec![complaint(policies, "services", error.to_string(), SERVICES)])?;
         let mut issuers = Vec::with_capacity(bundle.issuers().len());
         for issuer in bundle.issuers() {
@@ -281,7 +296,7 @@ pub fn check(config: &Config) -> Result<(Bundle, Vec<Complaint>), Vec<Complaint>
             .map_err(|(api, error)| unusable(&config.policies, &api, &error))?;
         let source = services_source(config).map_err(|complaint| vec![*complaint])?;
         Services::default()
-            .configure(&source, compiled.bundle.hosts(), clock::wall())
+            .next(&source, compiled.bundle.hosts(), clock::wall())
             .map_err(|error| vec![complaint(&config.policies, "services", error.to_string(), SERVICES)])?;
         Ok(compiled)
     });
@@ -474,4 +489,65 @@ fn issuer_config(issuer: &policy::Issuer, config: &Config) -> Result<IssuerConfi
             .collect(),
         roots,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair as Key};
+
+    use super::*;
+
+    const CONFIG: &str = r#"
+[tls]
+certificate = "ca.pem"
+key = "ca.key"
+[network]
+suffix = "api.corp.example"
+[services]
+ca = "ca.pem"
+ca_key = "ca.key"
+"#;
+
+    const POLICY: &str = r#"
+api = "a"
+policy_version = 1
+owner = "a@corp.example"
+hosts = ["a.api.corp.example"]
+[upstream]
+url = "http://127.0.0.1:1"
+[[allow]]
+id = "all"
+who = "anyone-authenticated"
+methods = ["GET"]
+paths = ["/**"]
+"#;
+
+    #[test]
+    fn certificates_are_renewed_while_a_bad_policy_lies_on_the_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let mut ca = CertificateParams::new(vec!["ca.example".to_owned()]).unwrap();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = Key::generate().unwrap();
+        fs::write(at("ca.pem"), ca.self_signed(&key).unwrap().pem()).unwrap();
+        fs::write(at("ca.key"), key.serialize_pem()).unwrap();
+        fs::create_dir(at("policies")).unwrap();
+        fs::write(at("policies/a.toml"), POLICY).unwrap();
+        fs::write(at("wicketgate.toml"), CONFIG).unwrap();
+        let (config, _) = config::read(&at("wicketgate.toml")).unwrap();
+        let (mut loader, _, report) = Loader::first(config).unwrap();
+        assert!(matches!(report.policies, Outcome::Replaced(_)), "{report:?}");
+        let shown =
+            |loader: &Loader| loader.policies.as_ref().unwrap().services.by_address().into_values().next().unwrap();
+        let first = shown(&loader);
+
+        fs::write(at("policies/a.toml"), "this is no policy").unwrap();
+        let published = std::cell::Cell::new(0);
+        let mut reload = |now| loader.reload(Extent::Files, now, |_| published.set(published.get() + 1));
+        let now = clock::wall();
+        assert!(matches!(reload(now).policies, Outcome::Kept(_)) && published.get() == 0);
+        let late = reload(now + std::time::Duration::from_secs(25 * 86_400));
+        assert!(matches!(late.policies, Outcome::Kept(_)) && published.get() == 1);
+        assert!(!Arc::ptr_eq(&shown(&loader), &first));
+    }
 }

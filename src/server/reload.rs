@@ -14,7 +14,7 @@ use super::watched::Look;
 use crate::complaint::{Complaint, Severity};
 use crate::limits::Limits;
 use crate::snapshot::Snapshot;
-use crate::{audit, config, policy, proxy, telemetry};
+use crate::{audit, clock, config, policy, proxy, telemetry};
 
 /// How often the files are looked at. A change is read when two looks in a row agree about it: an editor, a checkout and
 /// a `ConfigMap` change several files in a row, and half of them mean something else than all.
@@ -100,7 +100,7 @@ impl Reloads {
                 Some(Err(complaints)) => fixed = Err(complaints),
                 None => {}
             }
-            let report = loader.reload(extent, |snapshot| publish(&shared, &limits, snapshot));
+            let report = loader.reload(extent, clock::wall(), |snapshot| publish(&shared, &limits, snapshot));
             (fixed, report)
         });
         let (fixed, report) = match reading.await {
@@ -124,7 +124,7 @@ impl Reloads {
             tracing::error!(%error, "the audit file cannot be opened again; the old one stays in use");
         }
         if report.policies.is_replaced() {
-            self.issuers.abort_all();
+            self.issuers = JoinSet::new();
             self.issuers.spawn(self.shared.snapshots.load().tokens.run());
         }
         tell(&self.shared, &report);
@@ -167,8 +167,8 @@ fn tell(shared: &Shared, report: &Report) {
         let (enabled, disabled) = (enabled.len() as u64, disabled.len() as u64);
         shared.record(&audit::Event::UsersReloaded(audit::UsersReloaded { enabled, disabled }));
     }
-    if let Some(ends) = report.certificate_ends {
-        metrics::gauge!(telemetry::CERT_NOT_AFTER, "certificate" => "tls").set(ends);
+    for (name, ends) in &report.certificate_ends {
+        metrics::gauge!(telemetry::CERT_NOT_AFTER, "certificate" => name.clone()).set(*ends);
     }
     tell_policies(shared, &report.policies);
 }
@@ -195,7 +195,8 @@ fn tell_policies(shared: &Shared, outcome: &Outcome) {
         Outcome::Kept(complaints) => {
             warn("policies", complaints);
             let kept = current.map(policy::Bundle::id);
-            tracing::error!(kept, "policies not loaded: the old bundle stays in force");
+            let instead = kept.map_or("nothing is allowed until they are mended", |_| "the old bundle stays in force");
+            tracing::error!(kept, "policies not loaded: {instead}");
             metrics::counter!(telemetry::POLICY_LOAD_FAILED).increment(1);
             let Some(first) = complaints.iter().find(|complaint| complaint.severity == Severity::Error) else { return };
             let (line, column) = first.place();

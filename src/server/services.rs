@@ -29,8 +29,8 @@ const MAX_COMMON_NAME: usize = 64;
 /// Why the hosts of a bundle cannot be served over TLS.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    #[error("the services CA cannot issue: {0}")]
-    Issue(#[from] rcgen::Error),
+    #[error("the services CA cannot issue a certificate for {host}: {source}")]
+    Issue { host: String, source: rcgen::Error },
     #[error("certificate and key of {host} do not work together: {source}")]
     Tls { host: String, source: rustls::Error },
     #[error("no certificate in [services] certificates names {host}")]
@@ -53,70 +53,65 @@ pub(super) struct Given {
 }
 
 /// The certificates of one generation of hosts, kept over reloads as long as they are fresh.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Services {
-    issued: HashMap<String, Issued>,
+    issued: HashMap<Ipv4Addr, Issued>,
 }
 
 #[derive(Clone)]
 struct Issued {
+    host: Arc<str>,
     config: Arc<ServerConfig>,
     renew_at: SystemTime,
 }
 
 impl Services {
-    /// The TLS of every host, by address.
-    pub(super) fn configure(
-        &mut self,
-        source: &Source,
-        hosts: &[VirtualHost],
-        now: SystemTime,
-    ) -> Result<HashMap<Ipv4Addr, Arc<ServerConfig>>, Error> {
-        let mut next = HashMap::with_capacity(hosts.len());
-        let mut by_address = HashMap::with_capacity(hosts.len());
+    /// The certificates of these hosts: those that are fresh, and new ones.
+    pub(super) fn next(&self, source: &Source, hosts: &[VirtualHost], now: SystemTime) -> Result<Self, Error> {
+        let mut issued = HashMap::with_capacity(hosts.len());
         for host in hosts {
-            let issued = match self.issued.get(&*host.name) {
-                Some(fresh) if now < fresh.renew_at => fresh.clone(),
+            let issue = match self.issued.get(&host.address) {
+                Some(fresh) if fresh.host == host.name && now < fresh.renew_at => fresh.clone(),
                 Some(_) | None => source.certify(&host.name, now)?,
             };
-            by_address.insert(host.address, Arc::clone(&issued.config));
-            next.insert(host.name.to_string(), issued);
+            issued.insert(host.address, issue);
         }
-        self.issued = next;
-        Ok(by_address)
+        Ok(Self { issued })
+    }
+
+    /// The TLS of every host, by address.
+    pub(super) fn by_address(&self) -> HashMap<Ipv4Addr, Arc<ServerConfig>> {
+        self.issued.iter().map(|(address, issued)| (*address, Arc::clone(&issued.config))).collect()
     }
 
     /// When the first certificate wants to be replaced.
     pub(super) fn renew_at(&self) -> Option<SystemTime> {
         self.issued.values().map(|issued| issued.renew_at).min()
     }
-
-    /// Forgets what was issued, because the files that it came from changed.
-    pub(super) fn forget(&mut self) {
-        self.issued.clear();
-    }
 }
 
 impl Source {
-    fn certify(&self, host: &str, now: SystemTime) -> Result<Issued, Error> {
-        let tls = |source| Error::Tls { host: host.to_owned(), source };
+    fn certify(&self, host: &Arc<str>, now: SystemTime) -> Result<Issued, Error> {
+        let tls = |source| Error::Tls { host: host.to_string(), source };
+        let issue = |source| Error::Issue { host: host.to_string(), source };
         match self {
             Self::Authority(authority, intermediates) => {
-                let key = KeyPair::generate()?;
-                let certificate = params(host, now)?.signed_by(&key, authority)?;
+                let key = KeyPair::generate().map_err(issue)?;
+                let certificate =
+                    params(host, now).and_then(|params| params.signed_by(&key, authority)).map_err(issue)?;
                 let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
                 let config = proxy::server_config([&[certificate.der().clone()], &intermediates[..]].concat(), key)
                     .map_err(tls)?;
-                Ok(Issued { config: Arc::new(config), renew_at: now + VALIDITY - RENEW_BEFORE })
+                Ok(Issued { host: Arc::clone(host), config: Arc::new(config), renew_at: now + VALIDITY - RENEW_BEFORE })
             }
             Self::Given(given) => {
                 let found = given
                     .iter()
                     .find(|given| given.names.iter().any(|name| names(name, host)))
-                    .ok_or_else(|| Error::NoCertificate { host: host.to_owned() })?;
+                    .ok_or_else(|| Error::NoCertificate { host: host.to_string() })?;
                 let config = proxy::server_config(found.chain.clone(), found.key.clone_key()).map_err(tls)?;
-                // A given certificate changes with its file, and then everything that was issued is forgotten.
-                Ok(Issued { config: Arc::new(config), renew_at: now + VALIDITY })
+                // A given certificate changes with its file, and then nothing that was issued is kept.
+                Ok(Issued { host: Arc::clone(host), config: Arc::new(config), renew_at: now + VALIDITY })
             }
         }
     }
@@ -183,10 +178,11 @@ mod tests {
     fn a_fresh_certificate_outlives_reloads_and_is_replaced_in_time() {
         let (source, now) = (authority(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
         let hosts = [host("a.example", 130), host("*.b.example", 131)];
-        let mut services = Services::default();
-        let first = services.configure(&source, &hosts, now).expect("certificates");
-        let again = services.configure(&source, &hosts, now + Duration::from_secs(60)).expect("certificates");
-        let later = services.configure(&source, &hosts, now + VALIDITY - RENEW_BEFORE).expect("certificates");
+        let next = |services: &Services, after| services.next(&source, &hosts, now + after).expect("certificates");
+        let first = next(&Services::default(), Duration::ZERO);
+        let again = next(&first, Duration::from_secs(60));
+        let later = next(&again, VALIDITY - RENEW_BEFORE);
+        let [first, again, later] = [first, again, later].map(|services| services.by_address());
         for host in &hosts {
             assert!(Arc::ptr_eq(&first[&host.address], &again[&host.address]));
             assert!(!Arc::ptr_eq(&first[&host.address], &later[&host.address]));

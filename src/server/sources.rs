@@ -6,6 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use super::services;
 use crate::complaint::{Complaint, Severity};
 use crate::config::{self, Config, KeyPair};
 use crate::policy;
@@ -60,6 +64,17 @@ impl Sources {
             others.push(Named { name, path: path.clone(), bytes });
         }
         Ok(Self { files, others })
+    }
+
+    /// When the certificates among them end, in seconds since 1970, by their names in the configuration.
+    pub(super) fn ends(&self) -> Vec<(String, f64)> {
+        let end = |named: &Named| {
+            let name = named.name.strip_suffix(".certificate").unwrap_or(&named.name);
+            // A key is no certificate.
+            let certificate = CertificateDer::from_pem_slice(&named.bytes).ok()?;
+            Some((name.to_owned(), services::not_after(&[certificate])?))
+        };
+        self.others.iter().filter_map(end).collect()
     }
 
     /// Whether the files that the configuration names are the same, whatever the policies are.

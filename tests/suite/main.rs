@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod deploy; // what deploy/ shows is true
 mod end_to_end; // the whole server, real sockets, real TLS, a real client
 #[path = "../fuzz/replay.rs"]
 mod fuzz_replay; // the seeds of the fuzz targets, replayed

@@ -21,6 +21,10 @@ async fn health_readiness_and_metrics_are_told_and_no_names() {
         assert!(metrics.contains(line), "{metrics}");
     }
     assert!(metrics.contains("wicketgate_tunnels_max 10000\n"), "{metrics}");
+    for name in ["tls", "services.ca", "authorities.root"] {
+        let line = format!("wicketgate_cert_not_after_seconds{{certificate=\"{name}\"}} ");
+        assert!(metrics.contains(&line), "{name}: {metrics}");
+    }
     assert!(!metrics.contains("alice"));
     for path in ["/sessions", "/", "/healthz/x"] {
         assert_eq!(world.admin(path).await.status, 404, "{path}");

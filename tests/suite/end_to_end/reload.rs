@@ -30,8 +30,8 @@ fn bundle(world: &World) -> Value {
     world.audited("policy-loaded").last().unwrap()["bundle"].clone()
 }
 
-/// Moves a policy file to where the watcher does not look, behind a link: only an order reads it again, and at once.
-fn only_by_order(world: &World, name: &str) -> std::path::PathBuf {
+/// Moves a policy file behind a link within the directory.
+fn behind_a_link(world: &World, name: &str) -> std::path::PathBuf {
     let (path, store) = (world.path("policies").join(name), world.path("policies/store"));
     fs::create_dir(&store).unwrap();
     fs::copy(&path, store.join(name)).unwrap();
@@ -105,7 +105,7 @@ async fn nt_51_whatever_is_wrong_with_a_file_the_old_bundle_serves() {
     let world = World::start().await;
     let alice = world.connect("alice").await;
     let before = bundle(&world);
-    let path = only_by_order(&world, "orders.toml");
+    let path = behind_a_link(&world, "orders.toml");
     let with = |from: &str, to: &str| {
         assert!(ORDERS_POLICY.contains(from), "{from}");
         ORDERS_POLICY.replacen(from, to, 1).replace("{orders}", &world.orders.address.to_string()).into_bytes()
@@ -197,7 +197,7 @@ const RELOADS: usize = 100;
 #[tokio::test]
 async fn nt_52_a_hundred_reloads_under_load_show_no_request_a_mixed_generation() {
     let world = World::start().await;
-    let path = only_by_order(&world, "orders.toml");
+    let path = behind_a_link(&world, "orders.toml");
     // Rule and upstream change together: a request judged by one generation and sent by another would show.
     let even = ORDERS_POLICY.replace("\"use\"", "\"even\"");
     let odd = ORDERS_POLICY.replace("\"use\"", "\"odd\"").replace("{orders}", "{payroll}");
