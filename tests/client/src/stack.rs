@@ -161,9 +161,11 @@ impl Stack {
             let socket = sockets.get_mut::<Socket<'_>>(orphan.handle);
             // After an abort the reset leaves with the next poll, and with it the endpoint.
             let aborted = socket.state() == State::Closed && socket.remote_endpoint().is_some();
-            let done = matches!(socket.state(), State::Closed | State::TimeWait) && !aborted;
+            // As a kernel does: what comes after a close is answered by a reset, also when a FIN comes with it.
+            let unread = socket.recv_queue() > 0 && socket.state() != State::Closed;
+            let done = matches!(socket.state(), State::Closed | State::TimeWait) && !aborted && !unread;
             if !done {
-                if !aborted && (now >= orphan.until || socket.recv_queue() > 0) {
+                if !aborted && (now >= orphan.until || unread) {
                     socket.abort();
                     orphan.until = now;
                 }
