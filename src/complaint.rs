@@ -1,6 +1,7 @@
 //! What is wrong with a file that somebody wrote: the place, the fact, and the cure.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 /// How much a complaint weighs.
@@ -32,6 +33,19 @@ pub struct Complaint {
 }
 
 impl Complaint {
+    /// An error of a file as a whole. Its text stays away: it may not be readable, and it may hold a secret.
+    pub fn of_file(path: &Path, code: &'static str, message: String, hint: &str) -> Self {
+        Self {
+            severity: Severity::Error,
+            code,
+            file: path.display().to_string().into(),
+            text: Arc::from(""),
+            span: 0..0,
+            message,
+            hint: Some(hint.to_owned()),
+        }
+    }
+
     /// Line and column, both from 1; the column counts characters.
     pub fn place(&self) -> (usize, usize) {
         let before = self.text.get(..self.span.start).unwrap_or(&self.text);

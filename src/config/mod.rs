@@ -27,7 +27,6 @@ pub use units::Rate;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ipnet::Ipv4Net;
@@ -225,17 +224,7 @@ fn parse(path: &Path, text: &str, now: Option<SystemTime>) -> Result<(Config, Ve
 
 /// The text of a configuration file.
 fn text_of(path: &Path) -> Result<String, Vec<Complaint>> {
-    let complain = |code, message, hint: &str| {
-        vec![Complaint {
-            severity: Severity::Error,
-            code,
-            file: Arc::from(path.display().to_string()),
-            text: Arc::from(""),
-            span: 0..0,
-            message,
-            hint: Some(hint.to_owned()),
-        }]
-    };
+    let complain = |code, message, hint: &str| vec![Complaint::of_file(path, code, message, hint)];
     let bytes = pem::read_bounded(path, MAX_FILE).map_err(|error| match error {
         pem::ReadError::NotFound => complain(
             "not-found",

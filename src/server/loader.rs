@@ -14,7 +14,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
 use super::services::{self, Given, Services, Source as ServicesSource};
-use super::sources::{READABLE, Sources, complaint, named_files};
+use super::sources::{READABLE, Sources, named_files};
 use super::watched::Watched;
 use crate::clock;
 use crate::complaint::Complaint;
@@ -203,7 +203,7 @@ impl Loader {
             // Whoever wants everybody out writes an empty file: a missing one is rather a slip.
             let message = "the user file is gone".to_owned();
             let hint = "restore it, or write an empty one";
-            return Outcome::Kept(vec![complaint(file, "not-found", message, hint)]);
+            return Outcome::Kept(vec![Complaint::of_file(file, "not-found", message, hint)]);
         }
         match user_file(&self.config).load() {
             Ok(users) => {
@@ -273,7 +273,7 @@ impl Loader {
         let issued = previous.filter(|_| same_files).map(|previous| previous.services.clone()).unwrap_or_default();
         let services = issued
             .next(&source, bundle.hosts(), now)
-            .map_err(|error| vec![complaint(policies, "services", error.to_string(), SERVICES)])?;
+            .map_err(|error| vec![Complaint::of_file(policies, "services", error.to_string(), SERVICES)])?;
         let mut issuers = Vec::with_capacity(bundle.issuers().len());
         for issuer in bundle.issuers() {
             issuers.push(issuer_config(issuer, &self.config).map_err(|complaint| vec![*complaint])?);
@@ -297,7 +297,7 @@ pub fn check(config: &Config) -> Result<(Bundle, Vec<Complaint>), Vec<Complaint>
         let source = services_source(config).map_err(|complaint| vec![*complaint])?;
         Services::default()
             .next(&source, compiled.bundle.hosts(), clock::wall())
-            .map_err(|error| vec![complaint(&config.policies, "services", error.to_string(), SERVICES)])?;
+            .map_err(|error| vec![Complaint::of_file(&config.policies, "services", error.to_string(), SERVICES)])?;
         Ok(compiled)
     });
     match compiled {
@@ -370,7 +370,7 @@ fn user_file(config: &Config) -> UserFile {
 fn certificate(pair: &KeyPair) -> Result<(Certificate, Vec<CertificateDer<'static>>), Vec<Complaint>> {
     let (chain, key) = key_pair(pair).map_err(|complaint| vec![*complaint])?;
     let certificate = Certificate::new(chain.clone(), key)
-        .map_err(|error| vec![complaint(&pair.certificate, "certificate", error.to_string(), PAIR)])?;
+        .map_err(|error| vec![Complaint::of_file(&pair.certificate, "certificate", error.to_string(), PAIR)])?;
     Ok((certificate, chain))
 }
 
@@ -388,7 +388,9 @@ fn authorities(config: &Config) -> Result<Authorities, Box<Complaint>> {
         let anchors = pem::certificates(path).map_err(|error| pem_complaint(path, &error))?;
         let mut roots = RootCertStore::empty();
         for anchor in anchors {
-            roots.add(anchor).map_err(|error| Box::new(complaint(path, "authority", error.to_string(), AUTHORITY)))?;
+            roots
+                .add(anchor)
+                .map_err(|error| Box::new(Complaint::of_file(path, "authority", error.to_string(), AUTHORITY)))?;
         }
         named.insert(name.clone(), Arc::new(roots));
     }
@@ -412,8 +414,9 @@ fn services_source(config: &Config) -> Result<ServicesSource, Box<Complaint>> {
     match &config.services {
         config::Services::Authority(pair) => {
             let (certificate, key) = (read_text(&pair.certificate)?, read_text(&pair.key)?);
-            let wrong =
-                |error: rcgen::Error| Box::new(complaint(&pair.certificate, "services", error.to_string(), SERVICES));
+            let wrong = |error: rcgen::Error| {
+                Box::new(Complaint::of_file(&pair.certificate, "services", error.to_string(), SERVICES))
+            };
             let key = rcgen::KeyPair::from_pem(&key).map_err(wrong)?;
             let authority = rcgen::Issuer::from_ca_cert_pem(&certificate, key).map_err(wrong)?;
             let chain =
@@ -436,16 +439,16 @@ fn services_source(config: &Config) -> Result<ServicesSource, Box<Complaint>> {
 }
 
 fn read_text(path: &Path) -> Result<String, Box<Complaint>> {
-    fs::read_to_string(path).map_err(|error| Box::new(complaint(path, "file", error.to_string(), READABLE)))
+    fs::read_to_string(path).map_err(|error| Box::new(Complaint::of_file(path, "file", error.to_string(), READABLE)))
 }
 
 fn unusable(policies: &Path, api: &str, error: &TargetError) -> Vec<Complaint> {
     let hint = "certificates, keys and names of its `tls` must fit together";
-    vec![complaint(policies, "unusable", format!("the upstream of {api}: {error}"), hint)]
+    vec![Complaint::of_file(policies, "unusable", format!("the upstream of {api}: {error}"), hint)]
 }
 
 fn pem_complaint(path: &Path, error: &pem::PemError) -> Box<Complaint> {
-    Box::new(complaint(path, error.code(), error.to_string(), error.hint()))
+    Box::new(Complaint::of_file(path, error.code(), error.to_string(), error.hint()))
 }
 
 fn issuer_config(issuer: &policy::Issuer, config: &Config) -> Result<IssuerConfig, Box<Complaint>> {

@@ -2,7 +2,6 @@
 //! names.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
@@ -10,7 +9,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::services;
-use crate::complaint::{Complaint, Severity};
+use crate::complaint::Complaint;
 use crate::config::{self, Config, KeyPair};
 use crate::policy;
 
@@ -51,7 +50,7 @@ impl Sources {
         settled(last, || Self::read(config), pause)?.ok_or_else(|| {
             let message = "the files change while they are read".to_owned();
             let hint = "they are read again when they change the next time";
-            vec![complaint(&config.policies, "unsettled", message, hint)]
+            vec![Complaint::of_file(&config.policies, "unsettled", message, hint)]
         })
     }
 
@@ -60,7 +59,8 @@ impl Sources {
         let files = policy_files(&config.policies)?;
         let mut others = Vec::new();
         for (name, path) in named_files(config) {
-            let bytes = fs::read(path).map_err(|error| vec![complaint(path, "file", error.to_string(), READABLE)])?;
+            let bytes =
+                fs::read(path).map_err(|error| vec![Complaint::of_file(path, "file", error.to_string(), READABLE)])?;
             others.push(Named { name, path: path.clone(), bytes });
         }
         Ok(Self { files, others })
@@ -129,7 +129,7 @@ fn settled<T: PartialEq, E>(
 ///
 /// Complaints about files that cannot be read, are no regular files, are too large, too many, or lead out of the directory.
 pub fn policy_files(directory: &Path) -> Result<Vec<policy::Source>, Vec<Complaint>> {
-    let wrong = |path: &Path, code, message: String, hint| vec![complaint(path, code, message, hint)];
+    let wrong = |path: &Path, code, message: String, hint| vec![Complaint::of_file(path, code, message, hint)];
     let unreadable = |path: &Path, error: &io::Error| wrong(path, "file", format!("cannot be read: {error}"), READABLE);
     let real = directory.canonicalize().map_err(|error| unreadable(directory, &error))?;
     let entries = fs::read_dir(directory).map_err(|error| unreadable(directory, &error))?;
@@ -167,19 +167,6 @@ pub fn policy_files(directory: &Path) -> Result<Vec<policy::Source>, Vec<Complai
         files.push(policy::Source { file: path.display().to_string().into(), text: text.into() });
     }
     Ok(files)
-}
-
-/// A complaint about a file as a whole.
-pub(super) fn complaint(path: &Path, code: &'static str, message: String, hint: &str) -> Complaint {
-    Complaint {
-        severity: Severity::Error,
-        code,
-        file: path.display().to_string().into(),
-        text: Arc::from(""),
-        span: 0..0,
-        message,
-        hint: Some(hint.to_owned()),
-    }
 }
 
 #[cfg(test)]

@@ -161,7 +161,7 @@ impl UserFile {
             if self.file.exists() && !self.key.exists() {
                 let message = "the key file of this user file is missing".to_owned();
                 let hint = "restore it from a backup, or remove the user file and begin anew";
-                return Err(EditError::Files(vec![seal::complaint(&self.key, "unreadable", message, hint)]));
+                return Err(EditError::Files(vec![Complaint::of_file(&self.key, "unreadable", message, hint)]));
             }
             Key::make(&self.key).map_err(|error| failed(&self.key, error))?;
         }
@@ -180,7 +180,7 @@ impl UserFile {
     fn text(&self) -> Result<String, Complaint> {
         let complain = |error: io::Error| {
             let message = format!("cannot read the user file: {error}");
-            seal::complaint(&self.file, "unreadable", message, "`wicketgate user add NAME` makes it")
+            Complaint::of_file(&self.file, "unreadable", message, "`wicketgate user add NAME` makes it")
         };
         let file = File::open(&self.file).map_err(complain)?;
         seal::private(&self.file, &file)?;
@@ -188,7 +188,7 @@ impl UserFile {
         (&file).take(MAX_FILE + 1).read_to_string(&mut text).map_err(complain)?;
         if text.len() as u64 > MAX_FILE {
             let message = format!("the user file has more than {MAX_FILE} bytes");
-            return Err(seal::complaint(&self.file, "too-long", message, "is this the right file?"));
+            return Err(Complaint::of_file(&self.file, "too-long", message, "is this the right file?"));
         }
         Ok(text)
     }

@@ -4,7 +4,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::Path;
-use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hmac;
@@ -12,7 +11,7 @@ use md4::{Digest as _, Md4};
 use zeroize::Zeroizing;
 
 use super::NtHash;
-use crate::complaint::{Complaint, Severity};
+use crate::complaint::Complaint;
 use crate::entropy;
 use crate::identity::authn::hex;
 
@@ -75,7 +74,7 @@ impl Key {
 
     /// Reads a key file: 64 hexadecimal digits, readable by its owner only. Returns the open file too, to lock it.
     pub(super) fn load(path: &Path) -> Result<(Self, File), Complaint> {
-        let complain = |code, message: String, hint: &str| complaint(path, code, message, hint);
+        let complain = |code, message: String, hint: &str| Complaint::of_file(path, code, message, hint);
         let file = File::open(path).map_err(|error| {
             complain("unreadable", format!("cannot read the key file: {error}"), "`wicketgate user add` makes it")
         })?;
@@ -125,26 +124,15 @@ pub(super) fn nt_hash(password: &str) -> NtHash {
 pub(super) fn private(path: &Path, file: &File) -> Result<(), Complaint> {
     let mode = match file.metadata() {
         Ok(metadata) => metadata.mode() & 0o777,
-        Err(error) => return Err(complaint(path, "unreadable", format!("cannot read: {error}"), "check the file")),
+        Err(error) => {
+            return Err(Complaint::of_file(path, "unreadable", format!("cannot read: {error}"), "check the file"));
+        }
     };
     if mode & 0o077 == 0 {
         return Ok(());
     }
     let message = format!("others than its owner may use this file: its mode is {mode:04o}");
-    Err(complaint(path, "permissions", message, &format!("chmod 600 {}", path.display())))
-}
-
-/// A complaint about a file as a whole. Its text stays away: it may hold a secret.
-pub(super) fn complaint(path: &Path, code: &'static str, message: String, hint: &str) -> Complaint {
-    Complaint {
-        severity: Severity::Error,
-        code,
-        file: path.display().to_string().into(),
-        text: Arc::from(""),
-        span: 0..0,
-        message,
-        hint: Some(hint.to_owned()),
-    }
+    Err(Complaint::of_file(path, "permissions", message, &format!("chmod 600 {}", path.display())))
 }
 
 /// Writes a new file that only its owner can read, down to the disk. It will take the place of `old`, and belongs to
