@@ -60,13 +60,13 @@ impl Connection {
         if api.upstream.authorization == Authorization::Strip {
             headers::strip_authorization(headers);
         }
-        let body = RequestBody::new(body, target.max_body(), cut);
+        let mut body = RequestBody::new(body, target.max_body());
         let exchange = Exchange::begin(self, judging, body.sent(), place);
         self.assert_identity(headers, &permit, &identity, generation, judging.decision)
             .map_err(|refusal| exchange.refused(refusal))?;
         body.hold(exchange.clone());
         let sent_at = clock::now();
-        let response = self.proxy.upstream.send(&target, permit, parts.headers, body).await;
+        let response = self.proxy.upstream.send(&target, &permit, &parts.headers, body, &cut).await;
         let response = response.map_err(|error| {
             if error.is_upstreams() {
                 exchange.upstream_failed();
@@ -77,6 +77,9 @@ impl Connection {
         self.proxy.meters.upstream.record(upstream.as_secs_f64());
         let (mut parts, body) = response.into_parts();
         exchange.answered(parts.status.as_u16(), Some(upstream));
+        if let Some(rest) = body.rest_of_request() {
+            self.tasks.spawn(rest);
+        }
         headers::strip_response(&mut parts.headers);
         strip_connection_logins(&mut parts.headers);
         if let Some(RoomFields { policy, state }) = room {

@@ -1,5 +1,7 @@
 //! The two bodies of an exchange: counted and limited on the way up, counted as in flight on the way down.
 
+use std::any::Any;
+use std::fmt::Display;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
+use http_body_util::BodyExt as _;
+use http_body_util::combinators::UnsyncBoxBody;
 
 use super::MIN_BODY;
-use super::cut::{Cut, Held};
+use super::cut::Cut;
 
 /// Why a body is not whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,24 +100,32 @@ impl Pace {
 
 /// A client's body on its way up: counted, and ended at the API's `max_body`.
 pub struct RequestBody {
-    cut: Cut,
+    /// Until it is whole.
+    incoming: Option<UnsyncBoxBody<Bytes, BodyError>>,
     limit: u64,
-    over: bool,
     progress: Arc<Progress>,
+    /// Until the body is gone.
+    held: Option<Held>,
 }
 
+/// What is held until a request's body is gone.
+pub type Held = Arc<dyn Any + Send + Sync>;
+
 impl RequestBody {
-    /// A body that may have at most `limit` bytes, of an exchange that `cut` ends.
-    pub fn new(incoming: Incoming, limit: u64, cut: Cut) -> Self {
-        let over = incoming.is_end_stream();
-        cut.begin(incoming);
-        let progress = Progress { finished: AtomicBool::new(over), ..Progress::default() };
-        Self { cut, limit, over, progress: Arc::new(progress) }
+    /// A body that may have at most `limit` bytes.
+    pub fn new<B>(incoming: B, limit: u64) -> Self
+    where
+        B: Body<Data = Bytes, Error: Display> + Send + 'static,
+    {
+        let broken = |error: B::Error| BodyError::Broken(error.to_string());
+        let incoming = (!incoming.is_end_stream()).then(|| incoming.map_err(broken).boxed_unsync());
+        let progress = Progress { finished: AtomicBool::new(incoming.is_none()), ..Progress::default() };
+        Self { incoming, limit, progress: Arc::new(progress), held: None }
     }
 
     /// Holds this until the body is gone.
-    pub fn hold(&self, held: Held) {
-        self.cut.hold(held);
+    pub fn hold(&mut self, held: Held) {
+        self.held = self.incoming.is_some().then_some(held);
     }
 
     /// Tells how much of it went up, when it is gone itself.
@@ -123,16 +133,66 @@ impl RequestBody {
         Sent(Arc::clone(&self.progress))
     }
 
-    pub(super) fn limit(&self) -> u64 {
-        self.limit
-    }
-
-    pub(super) fn cut(&self) -> &Cut {
-        &self.cut
+    /// Whether its announced length is beyond its limit.
+    pub(super) fn check_announced(&self) -> Result<(), BodyError> {
+        let announced = self.incoming.as_ref().map_or(0, |incoming| incoming.size_hint().lower());
+        if announced > self.limit { Err(BodyError::TooLarge { limit: self.limit }) } else { Ok(()) }
     }
 
     pub(super) fn progress(&self) -> &Arc<Progress> {
         &self.progress
+    }
+
+    /// What is known of its length; `None` where there is no body.
+    pub(super) fn hint(&self) -> Option<SizeHint> {
+        self.incoming.as_ref().map(Body::size_hint)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.incoming.is_none()
+    }
+
+    /// The next piece; `None` at the end. Trailers are dropped: nothing that comes after the judgement may say more than
+    /// what was judged.
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        loop {
+            let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+            let polled = Pin::new(&mut *incoming).poll_frame(cx);
+            self.progress.hungry.store(polled.is_pending(), Ordering::Relaxed);
+            let frame = match ready!(polled) {
+                None => {
+                    self.incoming = None;
+                    return Poll::Ready(None);
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Ok(frame)) => frame,
+            };
+            if incoming.is_end_stream() {
+                self.incoming = None;
+            }
+            let Ok(data) = frame.into_data() else { continue };
+            let sent = self.progress.add(data.len() as u64);
+            return Poll::Ready(Some(if sent <= self.limit {
+                Ok(data)
+            } else {
+                Err(BodyError::TooLarge { limit: self.limit })
+            }));
+        }
+    }
+
+    pub(super) fn set_hungry(&self, hungry: bool) {
+        self.progress.hungry.store(hungry, Ordering::Relaxed);
+    }
+
+    /// Nothing more of it goes up. What is held for it stays until [`RequestBody::release`].
+    pub(super) fn finish(&mut self) {
+        self.incoming = None;
+        self.progress.finish();
+    }
+
+    /// What was held for a body that is finished.
+    pub(super) fn release(&mut self) -> Option<Held> {
+        self.held.take_if(|_| self.progress.is_finished())
     }
 }
 
@@ -147,79 +207,6 @@ impl Sent {
     }
 }
 
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        loop {
-            let polled = self.cut.poll_request(cx);
-            self.progress.hungry.store(polled.is_pending(), Ordering::Relaxed);
-            let (frame, over) = match ready!(polled) {
-                None => {
-                    self.over = true;
-                    self.progress.finish();
-                    return Poll::Ready(None);
-                }
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                Some(Ok(piece)) => piece,
-            };
-            self.over = over;
-            // Trailers are dropped: nothing that comes after the judgement may say more than what was judged.
-            let Ok(data) = frame.into_data() else { continue };
-            let sent = self.progress.add(data.len() as u64);
-            if over {
-                self.progress.finish();
-            }
-            return Poll::Ready(Some(if sent <= self.limit {
-                Ok(Frame::data(data))
-            } else {
-                Err(BodyError::TooLarge { limit: self.limit })
-            }));
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.over
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.cut.request_hint()
-    }
-}
-
-impl Drop for RequestBody {
-    /// Whoever sends it wants no more of it, so what comes next is the upstream's answer.
-    fn drop(&mut self) {
-        self.progress.finish();
-        self.cut.end_request();
-    }
-}
-
-/// An upstream's body as it arrives. While it lives, its request counts as in flight.
-pub(super) struct Received {
-    incoming: Incoming,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Received {
-    pub(super) fn new(incoming: Incoming, place: OwnedSemaphorePermit) -> Self {
-        Self { incoming, _place: place }
-    }
-
-    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.incoming).poll_frame(cx)
-    }
-
-    pub(super) fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    pub(super) fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
-}
-
 /// An upstream's body on its way down.
 pub struct Download {
     cut: Cut,
@@ -229,6 +216,12 @@ pub struct Download {
 impl Download {
     pub(super) fn new(cut: Cut, over: bool) -> Self {
         Self { cut, over }
+    }
+
+    /// What is left of the request's body, to be sent beside the response: runs until that is done, or the exchange over.
+    pub fn rest_of_request(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let cut = self.cut.clone();
+        cut.is_sending().then_some(async move { std::future::poll_fn(|cx| cut.poll_request(cx)).await })
     }
 }
 
@@ -242,7 +235,7 @@ impl Body for Download {
         }
         let piece = ready!(self.cut.poll_response(cx));
         self.over = piece.as_ref().is_none_or(|piece| piece.as_ref().is_ok_and(|(_, over)| *over));
-        Poll::Ready(piece.map(|piece| piece.map(|(frame, _)| frame)))
+        Poll::Ready(piece.map(|piece| piece.map(|(data, _)| Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -2,15 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::Uri;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -41,45 +35,20 @@ pub(super) enum ConnectError {
     NoAddress,
 }
 
-/// Makes connections to one target, for the pool.
-#[derive(Clone)]
-pub(super) struct Connector {
-    target: Arc<Target>,
+/// A new connection to the target.
+pub(super) async fn connect(target: &Target) -> Result<Stream, ConnectError> {
+    tokio::time::timeout(DEADLINE, open(target)).await.map_err(|_| ConnectError::Timeout)?
 }
 
-impl Connector {
-    pub(super) fn new(target: Arc<Target>) -> Self {
-        Self { target }
-    }
-}
-
-impl tower_service::Service<Uri> for Connector {
-    type Response = Stream;
-    type Error = ConnectError;
-    type Future = Pin<Box<dyn Future<Output = Result<Stream, ConnectError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    /// The URI is only the pool's key: where to go is the target's.
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let target = Arc::clone(&self.target);
-        Box::pin(
-            async move { tokio::time::timeout(DEADLINE, connect(&target)).await.map_err(|_| ConnectError::Timeout)? },
-        )
-    }
-}
-
-async fn connect(target: &Target) -> Result<Stream, ConnectError> {
+async fn open(target: &Target) -> Result<Stream, ConnectError> {
     match &target.spec().url {
-        UpstreamUrl::Unix { path } => Ok(Stream(TokioIo::new(Box::new(dial_socket(target, path).await?)))),
-        UpstreamUrl::Http { host, port } => Ok(Stream(TokioIo::new(Box::new(dial(target, host, *port).await?)))),
+        UpstreamUrl::Unix { path } => Ok(Box::new(dial_socket(target, path).await?)),
+        UpstreamUrl::Http { host, port } => Ok(Box::new(dial(target, host, *port).await?)),
         UpstreamUrl::Https { host, port } => {
             let tcp = dial(target, host, *port).await?;
             let tls = target.tls().ok_or(ConnectError::NoAddress)?;
             let stream = TlsConnector::from(Arc::clone(&tls.config)).connect(tls.server_name.clone(), tcp).await?;
-            Ok(Stream(TokioIo::new(Box::new(stream))))
+            Ok(Box::new(stream))
         }
     }
 }
@@ -151,49 +120,11 @@ fn is_ourselves(local: SocketAddr, peer: SocketAddr, own_listeners: &[SocketAddr
 }
 
 /// What a connection to an upstream must be able to do.
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// A connection to an upstream.
-pub(super) struct Stream(TokioIo<Box<dyn Duplex>>);
-
-impl Connection for Stream {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
-
-impl Read for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
-    }
-}
-
-impl Write for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, slices)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
+pub(super) type Stream = Box<dyn Duplex>;
 
 #[cfg(test)]
 mod tests {

@@ -3,24 +3,20 @@
 //! Both bodies live in here, and whoever moves them borrows them for one step. So a cut frees the client's body, the
 //! upstream's connection and what was held for them at once, also when nobody asks for the next step any more.
 
-use std::any::Any;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
+use http::Response;
+use http_body::SizeHint;
 
-use super::body::{BodyError, Download, Pace, Received};
+use super::body::{BodyError, Download, Pace};
+use super::exchange::{Exchange, Failure};
 
 /// How long a client may leave a piece of its response untaken: above any pause of a client that still reads, and short
 /// enough that one that does not holds no place for long.
 const STALL: Duration = Duration::from_secs(60);
-
-/// What is held until a request's body is gone.
-pub type Held = Arc<dyn Any + Send + Sync>;
 
 /// One exchange with an upstream, to be cut from anywhere.
 #[derive(Clone, Default)]
@@ -28,10 +24,12 @@ pub struct Cut(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    cut: bool,
-    request: Option<Incoming>,
-    held: Option<Held>,
-    response: Option<Received>,
+    /// Why it goes no further.
+    ended: Option<BodyError>,
+    /// Until both halves are over.
+    exchange: Option<Exchange>,
+    /// The response's head is here.
+    answered: bool,
     /// Of a request's body that is not finished when the response's head is here.
     pace: Option<Pace>,
     /// Waits for the client's next piece.
@@ -42,19 +40,20 @@ struct State {
     idle_since: Option<Instant>,
 }
 
-/// A piece of a body, and whether it was the last.
-pub(super) type Piece = (Frame<Bytes>, bool);
-
 impl Cut {
     /// Ends the exchange.
     pub fn cut(&self) {
+        self.end(BodyError::Cut);
+    }
+
+    fn end(&self, why: BodyError) {
         let mut state = self.lock();
-        state.cut = true;
-        // What these hold may come back here when it is dropped: after the lock.
-        let bodies = (state.request.take(), state.held.take(), state.response.take());
+        state.ended.get_or_insert(why);
+        // What it holds may come back here when it is dropped: after the lock.
+        let exchange = state.exchange.take();
         let wakers = [state.up.take(), state.down.take()];
         drop(state);
-        drop(bodies);
+        drop(exchange);
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
@@ -65,8 +64,9 @@ impl Cut {
         if state.pace.as_mut().is_some_and(|pace| pace.is_slow(now)) {
             return true;
         }
-        let is_uploading = state.response.is_none() && state.request.is_some();
-        if state.down.is_some() || is_uploading {
+        let is_begun = state.answered || state.ended.is_some();
+        let is_uploading = state.exchange.as_ref().is_some_and(Exchange::is_received);
+        if state.down.is_some() || !is_begun || is_uploading {
             return false;
         }
         let since = *state.idle_since.get_or_insert(now);
@@ -79,7 +79,7 @@ impl Cut {
         std::future::poll_fn(|cx| {
             {
                 let mut state = self.lock();
-                if state.cut {
+                if state.ended.is_some() {
                     return Poll::Ready(None);
                 }
                 park(&mut state.down, cx);
@@ -89,97 +89,114 @@ impl Cut {
         .await
     }
 
-    pub(super) fn begin(&self, request: Incoming) {
+    /// Takes the exchange in.
+    pub(super) fn begin(&self, exchange: Exchange) {
         let mut state = self.lock();
-        if !state.cut {
-            state.request = Some(request);
+        if state.ended.is_none() {
+            state.exchange = Some(exchange);
         }
     }
 
-    pub(super) fn hold(&self, held: Held) {
+    /// Waits for the response's head, inside a [`Cut::guard`].
+    pub(super) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, Failure>> {
         let mut state = self.lock();
-        if !state.cut {
-            state.held = Some(held);
-        }
+        let Some(exchange) = &mut state.exchange else { return Poll::Pending };
+        let polled = exchange.poll_head(cx);
+        let released = exchange.release();
+        drop(state);
+        drop(released);
+        polled
     }
 
-    /// Takes the response's body in, and what the request's has to keep to.
-    pub(super) fn receive(&self, response: Received, pace: Option<Pace>) -> Download {
-        let over = response.is_end_stream();
+    /// The response's head is here: what comes now is its body, and what the request's has to keep to.
+    pub(super) fn receive(&self, pace: Option<Pace>) -> Download {
         let mut state = self.lock();
+        state.answered = true;
         state.down = None;
         state.pace = pace;
-        state.response = (!over && !state.cut).then_some(response);
+        let over = state.exchange.as_ref().is_some_and(Exchange::is_received);
+        let exchange = state.take_over();
         drop(state);
+        exchange.into_iter().for_each(Exchange::end);
         Download::new(self.clone(), over)
     }
 
-    pub(super) fn poll_request(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
-        let mut state = self.lock();
-        let state = &mut *state;
-        if state.cut {
-            return Poll::Ready(Some(Err(BodyError::Cut)));
-        }
-        let Some(request) = &mut state.request else { return Poll::Ready(None) };
-        let polled = Pin::new(&mut *request).poll_frame(cx);
-        if polled.is_pending() {
-            park(&mut state.up, cx);
-        }
-        let over = request.is_end_stream();
-        polled.map(|frame| {
-            frame.map(|frame| frame.map(|frame| (frame, over)).map_err(|error| BodyError::Broken(error.to_string())))
-        })
+    /// Whether something of the request is still to be sent.
+    pub(super) fn is_sending(&self) -> bool {
+        self.lock().exchange.as_ref().is_some_and(|exchange| !exchange.is_sent())
     }
 
-    pub(super) fn poll_response(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
+    /// Sends the request's body until it is sent, or the exchange over.
+    pub(super) fn poll_request(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.lock();
-        let state = &mut *state;
-        if state.cut {
-            return Poll::Ready(Some(Err(BodyError::Cut)));
+        let Some(exchange) = &mut state.exchange else { return Poll::Ready(()) };
+        let Poll::Ready(sent) = exchange.poll_send(cx) else {
+            park(&mut state.up, cx);
+            return Poll::Pending;
+        };
+        let released = exchange.release();
+        let exchange = state.take_over();
+        drop(state);
+        drop(released);
+        match sent {
+            Ok(()) => exchange.into_iter().for_each(Exchange::end),
+            Err(error) => self.end(error),
+        }
+        Poll::Ready(())
+    }
+
+    /// The next piece of the response's body, and whether it was the last.
+    pub(super) fn poll_response(&self, cx: &mut Context<'_>) -> Poll<Option<Result<(Bytes, bool), BodyError>>> {
+        let mut state = self.lock();
+        if let Some(why) = &state.ended {
+            return Poll::Ready(Some(Err(why.clone())));
         }
         state.idle_since = None;
-        let Some(response) = &mut state.response else { return Poll::Ready(None) };
-        let Poll::Ready(frame) = response.poll_frame(cx) else {
+        let Some(exchange) = &mut state.exchange else { return Poll::Ready(None) };
+        let Poll::Ready(piece) = exchange.poll_piece(cx) else {
             park(&mut state.down, cx);
             return Poll::Pending;
         };
+        let over = exchange.is_received();
         state.down = None;
-        let over = response.is_end_stream();
-        if over || !matches!(frame, Some(Ok(_))) {
-            // The place at the upstream is free before the client has taken the last piece.
-            state.response = None;
-        }
-        Poll::Ready(
-            frame.map(|frame| frame.map(|frame| (frame, over)).map_err(|error| BodyError::Broken(error.to_string()))),
-        )
+        // The place at the upstream is free before the client has taken the last piece.
+        let exchange = state.take_over();
+        drop(state);
+        exchange.into_iter().for_each(Exchange::end);
+        Poll::Ready(match piece {
+            None => None,
+            Some(Ok(data)) => Some(Ok((data, over))),
+            Some(Err(failure)) => {
+                // The connection to the client throws away what it has not written when it learns of this: not in the
+                // same turn, in which it may have been given the pieces before.
+                self.end(BodyError::Broken(failure.to_string()));
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        })
     }
 
     /// Nothing is known of the length of a body that was cut: one of no bytes would be whole.
-    pub(super) fn request_hint(&self) -> SizeHint {
-        self.lock().request.as_ref().map_or_else(SizeHint::default, Incoming::size_hint)
-    }
-
-    /// As [`Cut::request_hint`].
     pub(super) fn response_hint(&self) -> SizeHint {
-        self.lock().response.as_ref().map_or_else(SizeHint::default, Received::size_hint)
-    }
-
-    /// The request's body is gone, whole or not.
-    pub(super) fn end_request(&self) {
-        let mut state = self.lock();
-        let gone = (state.request.take(), state.held.take());
-        drop(state);
-        drop(gone);
+        let left = self.lock().exchange.as_ref().and_then(Exchange::left);
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 
     /// Nobody reads the response any more.
     pub(super) fn end_response(&self) {
-        let gone = self.lock().response.take();
+        let gone = self.lock().exchange.take_if(|exchange| !exchange.is_received());
         drop(gone);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The exchange, when both of its halves are over.
+    fn take_over(&mut self) -> Option<Exchange> {
+        self.exchange.take_if(|exchange| exchange.is_received() && exchange.is_sent())
     }
 }
 
@@ -191,11 +208,18 @@ fn park(slot: &mut Option<Waker>, cx: &Context<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
     use std::sync::atomic::{AtomicBool, Ordering};
+
+    use http::HeaderMap;
+    use http_body_util::Empty;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
     use super::*;
     use crate::upstream::MIN_BODY;
-    use crate::upstream::body::Progress;
+    use crate::upstream::body::{Progress, RequestBody};
+    use crate::upstream::exchange::Outgoing;
+    use crate::upstream::pool::{Idle, Pool};
 
     struct Told(Arc<AtomicBool>);
 
@@ -205,63 +229,96 @@ mod tests {
         }
     }
 
+    /// A body of which nothing ever comes.
+    struct Endless;
+
+    impl http_body::Body for Endless {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
+            Poll::Pending
+        }
+    }
+
+    /// An exchange with this body, and the upstream's side of its connection.
+    fn exchange(body: RequestBody) -> (DuplexStream, Exchange) {
+        let (upstream, ours) = tokio::io::duplex(4096);
+        let places = Arc::new(tokio::sync::Semaphore::new(1));
+        let place = places.try_acquire_owned().expect("a place");
+        let request = Outgoing { method: "POST", target: "/", headers: &HeaderMap::new(), body };
+        let back_to = (Arc::<Pool>::default(), 0);
+        (upstream, Exchange::new(Idle::new(Box::new(ours)), request, 8192, back_to, place))
+    }
+
+    fn no_body() -> RequestBody {
+        RequestBody::new(Empty::<Bytes>::new(), 0)
+    }
+
     #[tokio::test]
     async fn a_cut_ends_a_wait_and_frees_what_is_held_though_nobody_asks_for_it() {
         let (cut, freed) = (Cut::default(), Arc::new(AtomicBool::new(false)));
-        cut.hold(Arc::new(Told(Arc::clone(&freed))));
+        let endless = || RequestBody::new(Endless, 10);
+        let mut body = endless();
+        body.hold(Arc::new(Told(Arc::clone(&freed))));
+        let (mut upstream, held) = exchange(body);
+        cut.begin(held);
         let mut waiting = std::pin::pin!(cut.guard(std::future::pending::<()>()));
         assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(!freed.load(Ordering::Relaxed));
         cut.cut();
         assert!(freed.load(Ordering::Relaxed));
         assert_eq!(waiting.await, None);
+        assert_eq!(upstream.read(&mut [0; 9]).await.expect("an end"), 0, "and the connection is gone");
         let late = Arc::new(AtomicBool::new(false));
-        cut.hold(Arc::new(Told(Arc::clone(&late))));
+        let mut body = endless();
+        body.hold(Arc::new(Told(Arc::clone(&late))));
+        cut.begin(exchange(body).1);
         assert!(late.load(Ordering::Relaxed), "nothing is held for what was cut");
     }
 
-    #[test]
-    fn both_bodies_break_off_after_a_cut() {
-        let (cut, mut cx) = (Cut::default(), Context::from_waker(Waker::noop()));
-        assert!(matches!(cut.poll_request(&mut cx), Poll::Ready(None)));
+    #[tokio::test]
+    async fn a_response_breaks_off_after_a_cut() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let (_upstream, cut, mut body) = half_a_response().await;
+        let mut next = || http_body::Body::poll_frame(Pin::new(&mut body), &mut cx);
+        assert!(matches!(next(), Poll::Ready(Some(Ok(_)))));
+        assert!(next().is_pending());
         cut.cut();
-        assert!(matches!(cut.poll_request(&mut cx), Poll::Ready(Some(Err(BodyError::Cut)))));
-        assert!(matches!(cut.poll_response(&mut cx), Poll::Ready(Some(Err(BodyError::Cut)))));
+        assert!(matches!(next(), Poll::Ready(Some(Err(BodyError::Cut)))));
     }
 
     #[test]
     fn a_body_that_was_cut_does_not_look_like_an_empty_one() {
         let cut = Cut::default();
         cut.cut();
-        assert_eq!((cut.request_hint().exact(), cut.response_hint().exact()), (None, None));
+        assert_eq!(cut.response_hint().exact(), None);
     }
 
     /// A response of two pieces, of which the second has not come.
-    async fn half_a_response() -> (tokio::io::DuplexStream, tokio::task::JoinSet<()>, Received) {
-        use http_body_util::Empty;
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let (mut upstream, ours) = tokio::io::duplex(4096);
-        let io = hyper_util::rt::TokioIo::new(ours);
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(io).await.expect("a connection");
-        let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(async move { drop(connection.await) });
+    async fn half_a_response() -> (DuplexStream, Cut, Download) {
+        let (mut upstream, exchange) = exchange(no_body());
+        let cut = Cut::default();
+        cut.begin(exchange);
         let answer = async {
             let read = upstream.read(&mut [0; 256]).await.expect("a request");
             assert!(read > 0);
             upstream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").await.expect("room");
         };
-        let (response, ()) = tokio::join!(sender.send_request(http::Request::new(Empty::new())), answer);
-        let response = response.expect("a head");
-        let places = Arc::new(tokio::sync::Semaphore::new(1));
-        let place = places.try_acquire_owned().expect("a place");
-        (upstream, tasks, Received::new(response.into_body(), place))
+        let head = cut.guard(std::future::poll_fn(|cx| cut.poll_head(cx)));
+        let (head, ()) = tokio::join!(head, answer);
+        head.expect("no cut").expect("a head");
+        let body = cut.receive(None);
+        (upstream, cut, body)
     }
 
     #[tokio::test]
     async fn a_piece_that_nobody_takes_is_a_stall_and_a_wait_for_the_upstream_is_none() {
-        let (_upstream, _tasks, received) = half_a_response().await;
-        let (cut, now) = (Cut::default(), crate::clock::now());
-        let mut body = cut.receive(received, None);
+        let (_upstream, cut, mut body) = half_a_response().await;
+        let now = crate::clock::now();
         assert!(!cut.is_stalled(now) && !cut.is_stalled(now + STALL / 2));
         assert!(cut.is_stalled(now + STALL), "nobody asked for the first piece");
         let next = std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await;
@@ -274,10 +331,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_last_piece_that_nobody_takes_is_a_stall_too() {
-        let (mut upstream, _tasks, received) = half_a_response().await;
-        let (cut, now) = (Cut::default(), crate::clock::now());
-        let mut body = cut.receive(received, None);
-        tokio::io::AsyncWriteExt::write_all(&mut upstream, b"world").await.expect("room");
+        let (mut upstream, cut, mut body) = half_a_response().await;
+        let now = crate::clock::now();
+        upstream.write_all(b"world").await.expect("room");
         while !http_body::Body::is_end_stream(&body) {
             let next = std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await;
             assert!(next.is_some_and(|frame| frame.is_ok()));
@@ -288,10 +344,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_upload_that_goes_on_after_the_responses_head_keeps_its_pace() {
-        let (_upstream, _tasks, received) = half_a_response().await;
+        let (_upstream, cut, mut body) = half_a_response().await;
         let (progress, within, now) = (Arc::<Progress>::default(), Duration::from_secs(30), crate::clock::now());
-        let cut = Cut::default();
-        let mut body = cut.receive(received, Some(Pace::new(Arc::clone(&progress), within)));
+        cut.lock().pace = Some(Pace::new(Arc::clone(&progress), within));
         let mut cx = Context::from_waker(Waker::noop());
         while http_body::Body::poll_frame(Pin::new(&mut body), &mut cx).is_ready() {}
         assert!(!cut.is_stalled(now) && !cut.is_stalled(now + within / 2));

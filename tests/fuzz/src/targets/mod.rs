@@ -13,6 +13,7 @@ mod packets;
 mod policy;
 mod ppp_wire;
 mod request;
+mod response;
 mod sstp_call;
 mod sstp_http;
 mod sstp_wire;
@@ -35,6 +36,7 @@ pub(crate) const TARGETS: &[(&str, Target)] = &[
     ("dhcp", dhcp::message),
     ("request_target", request::target),
     ("h1_framing", framing::stream),
+    ("h1_response", response::bytes),
     ("policy", policy::files),
     ("jwt", tokens::token),
     ("jwks", tokens::key_set),
