@@ -10,11 +10,10 @@ use http::header::{AUTHORIZATION, UPGRADE};
 use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 
-use super::Connection;
-use super::framing::Verdict;
 use super::open::{OpenRequest, Place};
 use super::records::{Excerpt, Judging};
 use super::reply::Refusal;
+use super::{Connection, Unread};
 use crate::identity::Identity;
 use crate::identity::authn::{self, Verified};
 use crate::limits::{BadQuota, Charge, Quota, Room};
@@ -40,15 +39,15 @@ impl Connection {
     /// Judges one request.
     pub(super) async fn authorize(
         self: &Arc<Self>,
-        request: &Request<Incoming>,
-        verdict: Option<Option<Verdict>>,
+        read: Result<CanonicalRequest, Unread>,
+        headers: &HeaderMap,
         judging: &mut Judging,
     ) -> Result<Cleared, Refusal> {
         let flight = self.caller.admit().map_err(Refusal::pre_limited)?;
         let snapshot = self.proxy.snapshots.load_full();
         self.proxy.upstream.keep(snapshot.generation, snapshot.targets.values());
         judging.bundle.clone_from(&snapshot.bundle);
-        let canonical = self.read(request, verdict, judging)?;
+        let canonical = reading(read, judging)?;
         let bundle = snapshot.bundle.as_ref().ok_or_else(Refusal::closed)?;
         self.check_host(bundle, canonical.host())?;
         let login = authn::renew(&self.caller.login, &snapshot.users).ok_or_else(Refusal::revoked)?;
@@ -56,7 +55,7 @@ impl Connection {
         // Nothing of an API that this person does not know of may show in an answer, not even how it reads requests.
         let known = judging.api.as_deref().filter(|api| policy::is_visible(bundle, api, &Evidence::of(&login)));
         admit_oddities(bundle, &canonical).map_err(|malformed| Refusal::malformed(&malformed))?;
-        let evidence = self.evidence(request.headers(), &canonical, known, &snapshot).await?;
+        let evidence = self.evidence(headers, &canonical, known, &snapshot).await?;
         let verified = evidence.as_deref();
         judging.token = verified.map(|verified| Arc::clone(&verified.token));
         let identity = agree(&login, verified, &snapshot).inspect_err(|_| self.alarm(verified, judging))?;
@@ -71,7 +70,7 @@ impl Connection {
             }
         };
         judging.rule = Some(permit.rule().clone());
-        refuse_upgrade(request)?;
+        refuse_upgrade(headers)?;
         let target = snapshot.targets.get(permit.api().name.as_str()).cloned().ok_or_else(Refusal::closed)?;
         let room = self.charge(&permit)?;
         self.record_allowed(&identity, room.as_ref(), judging)?;
@@ -83,34 +82,6 @@ impl Connection {
             self.rejudge();
         }
         Ok(Cleared { permit, identity, generation: snapshot.generation, target, room, cut, place })
-    }
-
-    fn read(
-        &self,
-        request: &Request<Incoming>,
-        verdict: Option<Option<Verdict>>,
-        judging: &mut Judging,
-    ) -> Result<CanonicalRequest, Refusal> {
-        let canonical = match verdict {
-            None => read_h2(request, self.dialled.port).map_err(|malformed| {
-                judging.excerpt.method = request.method().to_string();
-                judging.excerpt.path = request.uri().path().to_owned();
-                Refusal::malformed(&malformed)
-            })?,
-            Some(Some(Verdict::Good(canonical))) => canonical,
-            Some(Some(Verdict::Bad(refusal))) => {
-                judging.excerpt = Excerpt {
-                    method: refusal.method.to_string(),
-                    host: refusal.host.to_string(),
-                    path: refusal.target.to_string(),
-                };
-                return Err(Refusal::framing(&refusal));
-            }
-            // hyper read a request where the strict reader saw none: the two disagree, so nothing here is sure.
-            Some(None) => return Err(Refusal::unread()),
-        };
-        judging.request = Some(canonical.clone());
-        Ok(canonical)
     }
 
     /// Address, server name and Host must name the same host.
@@ -212,8 +183,28 @@ pub fn quota(limit: &policy::Limit) -> Result<Quota, BadQuota> {
     Quota::new(cells(limit.rate.count), limit.rate.per, cells(limit.burst))
 }
 
+/// The one reading of a request.
+fn reading(read: Result<CanonicalRequest, Unread>, judging: &mut Judging) -> Result<CanonicalRequest, Refusal> {
+    let canonical = read.map_err(|unread| match unread {
+        Unread::Framing(refusal) => {
+            judging.excerpt = Excerpt {
+                method: refusal.method.to_string(),
+                host: refusal.host.to_string(),
+                path: refusal.target.to_string(),
+            };
+            Refusal::framing(&refusal)
+        }
+        Unread::Malformed(malformed, excerpt) => {
+            judging.excerpt = excerpt;
+            Refusal::malformed(&malformed)
+        }
+    })?;
+    judging.request = Some(canonical.clone());
+    Ok(canonical)
+}
+
 /// HTTP/2 has no framing to look at: what its library gives is read in the same terms.
-fn read_h2(request: &Request<Incoming>, port: u16) -> Result<CanonicalRequest, Malformed> {
+pub(super) fn read_h2(request: &Request<Incoming>, port: u16) -> Result<CanonicalRequest, Unread> {
     let uri = request.uri();
     let target = RawTarget::Http2 {
         scheme: uri.scheme_str(),
@@ -222,7 +213,10 @@ fn read_h2(request: &Request<Incoming>, port: u16) -> Result<CanonicalRequest, M
     };
     let raw = Raw { method: request.method().as_str(), target, port };
     let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    CanonicalRequest::read(&raw, headers)
+    CanonicalRequest::read(&raw, headers).map_err(|malformed| {
+        let (method, path) = (request.method().to_string(), uri.path().to_owned());
+        Unread::Malformed(malformed, Excerpt { method, path, ..Excerpt::default() })
+    })
 }
 
 /// What the APIs of a host call opaque may pass; anything else that has two readings is refused.
@@ -252,6 +246,6 @@ fn agree(login: &Identity, verified: Option<&Verified>, snapshot: &Snapshot) -> 
 }
 
 /// Upgrades change what the bytes mean after the judgement, so they are refused unless an API allows one.
-fn refuse_upgrade(request: &Request<Incoming>) -> Result<(), Refusal> {
-    if request.headers().contains_key(UPGRADE) { Err(Refusal::upgrade()) } else { Ok(()) }
+fn refuse_upgrade(headers: &HeaderMap) -> Result<(), Refusal> {
+    if headers.contains_key(UPGRADE) { Err(Refusal::upgrade()) } else { Ok(()) }
 }

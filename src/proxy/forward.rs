@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::Connection;
 use super::authorize::{Cleared, RoomFields};
@@ -45,28 +44,30 @@ pub(super) struct Piece {
 
 impl Connection {
     /// Sends a cleared request up, and its response down.
-    pub(super) async fn forward(
+    pub(super) async fn forward<B>(
         &self,
         cleared: Cleared,
-        request: Request<Incoming>,
+        mut headers: HeaderMap,
+        body: B,
         judging: &mut Judging,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Response<Body>, Refusal>
+    where
+        B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Send + 'static,
+    {
         let Cleared { permit, identity, generation, target, room, cut, place } = cleared;
-        let (mut parts, body) = request.into_parts();
         let api = Arc::clone(permit.api());
-        let headers = &mut parts.headers;
-        headers::strip_inbound(headers, permit.bundle().asserted_headers());
-        headers::join_cookies(headers);
+        headers::strip_inbound(&mut headers, permit.bundle().asserted_headers());
+        headers::join_cookies(&mut headers);
         if api.upstream.authorization == Authorization::Strip {
-            headers::strip_authorization(headers);
+            headers::strip_authorization(&mut headers);
         }
         let mut body = RequestBody::new(body, target.max_body());
         let exchange = Exchange::begin(self, judging, body.sent(), place);
-        self.assert_identity(headers, &permit, &identity, generation, judging.decision)
+        self.assert_identity(&mut headers, &permit, &identity, generation, judging.decision)
             .map_err(|refusal| exchange.refused(refusal))?;
         body.hold(exchange.clone());
         let sent_at = clock::now();
-        let response = self.proxy.upstream.send(&target, &permit, &parts.headers, body, &cut).await;
+        let response = self.proxy.upstream.send(&target, &permit, &headers, body, &cut).await;
         let response = response.map_err(|error| {
             if error.is_upstreams() {
                 exchange.upstream_failed();

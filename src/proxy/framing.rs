@@ -1,20 +1,12 @@
-//! The strict look at HTTP/1.1 bytes before the HTTP library reads them: one verdict per request, in order.
+//! HTTP/1.1 requests as they come off the wire, read strictly: one reading of each, in order.
 //!
-//! In go the bytes of one connection ([`Framing::handle_input`]). Out come the bytes that the library may read, and
-//! for each request a [`Verdict`] ([`Framing::poll_verdict`]), which the handler takes when the library calls it. A
-//! head is released only when it is complete and judged: a good one byte for byte, in the place of a bad one the
-//! harmless [`REFUSED`], so that the handler is called and can answer; nothing after it is released. Bodies are
-//! followed so that the next head is where the library will look for it. Chunk sizes are written anew, trailers are
-//! swallowed.
+//! In go the bytes of one connection ([`Framing::buffer`]). Out comes each request when its head is complete and judged
+//! ([`Framing::poll_request`]), or the refusal of a bad one, after which nothing is read; then its body
+//! ([`Framing::poll_body`]). Nothing else reads these bytes, so what was judged is what is forwarded.
 //!
-//! The library is lenient (it hides fragments, bare line feeds, chunk extensions, a doubled Content-Length), and
-//! leniency in one of two parsers is what request smuggling lives on. RFC 9112 is the grammar; where it lets a
-//! recipient choose to repair, this machine refuses.
-//!
-//! Back-pressure: at most [`MAX_VERDICTS`] requests run ahead of the handler, and nothing runs ahead of an upgrade that
-//! is not decided. Then [`Framing::handle_input`] takes fewer bytes than it was given: the owner keeps the rest, stops
-//! reading, and gives it again after [`Framing::poll_verdict`] or [`Framing::decline_upgrade`]. The heads in question have been released, so the library has work and the owner's turn
-//! comes.
+//! Request smuggling lives on two readers that differ. Where the grammar (RFC 9112) lets a recipient choose to repair
+//! (a bare line feed, a folded line, a chunk's extension, a doubled Content-Length), this machine refuses. Trailers are
+//! read and dropped.
 
 mod chunked;
 mod fault;
@@ -24,17 +16,14 @@ mod lines;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use bytes::{Bytes, BytesMut};
 
 pub use self::fault::{Broken, Fault, Refusal};
+pub use self::head::Request;
 
 use self::chunked::Chunked;
-use self::lines::{Section, Window};
-use crate::request::{Body, CanonicalRequest, MAX_HEAD, MAX_METHOD, MAX_TARGET};
-
-/// The most requests that are judged before the handler takes the first of them: browsers do not pipeline, and the
-/// clients that do send a handful.
-pub const MAX_VERDICTS: usize = 16;
+use self::lines::{Found, Search};
+use crate::request::{Body, MAX_HEAD, MAX_METHOD, MAX_TARGET};
 
 /// The longest trailer section: nobody reads it, so it only has to end.
 pub const MAX_TRAILERS: usize = 8 * 1024;
@@ -42,45 +31,31 @@ pub const MAX_TRAILERS: usize = 8 * 1024;
 /// The longest request line: method, target, `HTTP/1.1`, two spaces, CR LF.
 const MAX_REQUEST_LINE: usize = MAX_METHOD + MAX_TARGET + 12;
 
-/// What the library reads in the place of a bad head.
-pub const REFUSED: &[u8] = b"GET / HTTP/1.1\r\nHost: refused.invalid\r\nConnection: close\r\n\r\n";
+/// What is read at a time of a head, and of a body.
+const HEAD_ROOM: usize = 4 * 1024;
+const BODY_ROOM: usize = 16 * 1024;
 
-/// The end of a chunked body with an empty trailer section.
-const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+/// Room that is enough to read on.
+const LITTLE_ROOM: usize = 1024;
 
-/// What the machine says about one request.
+/// A part of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The library reads this request; its canonical form was read from the wire's own bytes.
-    Good(CanonicalRequest),
-    /// The library reads [`REFUSED`]; this is what to answer and to record.
-    Bad(Refusal),
-}
-
-/// What the machine is waiting for, so that its owner knows which deadline to set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// The first byte of a request.
-    Idle,
-    /// The rest of a head.
-    Head,
-    /// The rest of a body.
-    Body,
-    /// The decision about an upgrade: nothing is read.
-    Upgrade,
-    /// Nothing: a head was refused, what still comes is thrown away.
-    Refused,
-    /// Nothing: the framing of a body broke.
-    Broken,
+pub enum Piece {
+    /// Some of it.
+    Data(Bytes),
+    /// Its end.
+    Over,
 }
 
 #[derive(Debug)]
 enum State {
     Head,
-    Length { left: u64 },
+    Length {
+        left: u64,
+    },
     Chunked(Chunked),
     Trailers,
-    Upgrade,
+    /// A head was refused: what still comes is nobody's.
     Refused,
     Broken(Broken),
 }
@@ -90,157 +65,149 @@ enum State {
 pub struct Framing {
     port: u16,
     state: State,
-    section: Section,
-    verdicts: VecDeque<Verdict>,
+    buffer: BytesMut,
+    search: Search,
 }
 
 impl Framing {
     /// A connection to this port: 80, or 443 inside TLS.
     pub fn new(port: u16) -> Self {
-        Self { port, state: State::Head, section: Section::default(), verdicts: VecDeque::new() }
+        Self { port, state: State::Head, buffer: BytesMut::new(), search: Search::default() }
     }
 
-    /// Takes bytes from the wire and appends to `out` what the library may read. Returns how many bytes were taken:
-    /// all, unless [`Framing::is_full`]. After an error the library's reader must fail, which ends the connection.
-    pub fn handle_input(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, Broken> {
-        let mut rest = bytes;
-        while !rest.is_empty() && !self.is_full() {
-            let taken = match self.step(rest, out) {
-                Ok(taken) => taken,
-                Err(broken) => {
-                    self.state = State::Broken(broken);
-                    return Err(broken);
-                }
-            };
-            rest = rest.get(taken..).unwrap_or_default();
+    /// Where to put what comes next, with room for it.
+    pub fn buffer(&mut self) -> &mut BytesMut {
+        let room = match &self.state {
+            State::Length { left } => usize::try_from(*left).map_or(BODY_ROOM, |left| left.min(BODY_ROOM)),
+            State::Chunked(_) | State::Trailers => BODY_ROOM,
+            State::Head | State::Refused | State::Broken(_) => HEAD_ROOM,
+        };
+        if self.buffer.capacity() - self.buffer.len() < room.min(LITTLE_ROOM) {
+            self.buffer.reserve(room);
         }
-        Ok(bytes.len() - rest.len())
+        &mut self.buffer
     }
 
-    /// The wire is at its end. An error when that cuts a head or a body.
-    pub fn handle_eof(&mut self) -> Result<(), Broken> {
-        match self.phase() {
-            Phase::Head | Phase::Body => {
-                self.state = State::Broken(Broken::Truncated);
-                Err(Broken::Truncated)
+    /// How many bytes are here that nobody has asked for.
+    pub fn ahead(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Whether the body of a request is not over.
+    pub fn is_in_body(&self) -> bool {
+        matches!(self.state, State::Length { .. } | State::Chunked(_) | State::Trailers)
+    }
+
+    /// How much of the body is to come, where that is known.
+    pub fn left(&self) -> Option<u64> {
+        match self.state {
+            State::Length { left } => Some(left),
+            State::Chunked(_) | State::Trailers => None,
+            State::Head | State::Refused | State::Broken(_) => Some(0),
+        }
+    }
+
+    /// The next request, once its head is complete; only after the body of the one before. A refusal carries what is to
+    /// be answered and recorded; it is the last thing that is read.
+    pub fn poll_request(&mut self) -> Option<Result<Request, Refusal>> {
+        match self.state {
+            State::Head => {}
+            State::Refused | State::Broken(_) => {
+                self.buffer.clear();
+                return None;
             }
-            Phase::Idle | Phase::Upgrade | Phase::Refused => Ok(()),
-            Phase::Broken => Err(Broken::Truncated),
+            State::Length { .. } | State::Chunked(_) | State::Trailers => return None,
         }
+        let (end, found) = self.search.advance(&self.buffer, MAX_HEAD, MAX_REQUEST_LINE)?;
+        self.search = Search::default();
+        let seen = self.buffer.split_to(end).freeze();
+        let read = match found {
+            Found::End => head::judge(&seen, self.port),
+            Found::BareLineFeed => Err(Refusal::new(Fault::BareLineFeed, &seen)),
+            Found::FirstLineLimit => Err(Refusal::new(head::first_line_too_long(&seen), &seen)),
+            Found::Limit => Err(Refusal::new(head::too_long(), &seen)),
+        };
+        self.state = match &read {
+            Ok(request) => match request.body {
+                Body::Absent | Body::Length(0) => State::Head,
+                Body::Length(left) => State::Length { left },
+                Body::Chunked => State::Chunked(Chunked::default()),
+            },
+            Err(_) => State::Refused,
+        };
+        Some(read)
     }
 
-    /// The verdict about the next request that the library hands to the handler.
-    pub fn poll_verdict(&mut self) -> Option<Verdict> {
-        self.verdicts.pop_front()
+    /// The next piece of the body, or `None` when more has to come first.
+    ///
+    /// # Errors
+    ///
+    /// When its framing is broken, which ends the connection.
+    pub fn poll_body(&mut self) -> Result<Option<Piece>, Broken> {
+        self.next_piece().inspect_err(|broken| self.state = State::Broken(*broken))
     }
 
-    /// Whether no more bytes are taken until a verdict is polled or an upgrade is decided.
-    pub fn is_full(&self) -> bool {
-        match self.state {
-            State::Head => self.verdicts.len() >= MAX_VERDICTS,
-            State::Upgrade => true,
-            State::Length { .. } | State::Chunked(_) | State::Trailers | State::Refused | State::Broken(_) => false,
-        }
-    }
-
-    /// What the machine is waiting for.
-    pub fn phase(&self) -> Phase {
-        match self.state {
-            State::Head if self.section.len() == 0 => Phase::Idle,
-            State::Head => Phase::Head,
-            State::Length { .. } | State::Chunked(_) | State::Trailers => Phase::Body,
-            State::Upgrade => Phase::Upgrade,
-            State::Refused => Phase::Refused,
-            State::Broken(_) => Phase::Broken,
-        }
-    }
-
-    /// The upgrade was answered without one, as each is: what follows is the next request.
-    pub fn decline_upgrade(&mut self) {
-        if matches!(self.state, State::Upgrade) {
-            self.state = State::Head;
-        }
-    }
-
-    /// Takes some bytes, at least one.
-    fn step(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, Broken> {
+    fn next_piece(&mut self) -> Result<Option<Piece>, Broken> {
         match &mut self.state {
-            State::Head => Ok(self.take_head(bytes, out)),
             State::Length { left } => {
-                let taken = take_counted(left, bytes, out);
+                let data = take(left, &mut self.buffer);
                 if *left == 0 {
                     self.state = State::Head;
                 }
-                Ok(taken)
+                Ok(data.map(Piece::Data))
             }
             State::Chunked(chunked) => {
-                let taken = chunked.handle_input(bytes, out)?;
-                if chunked.is_at_trailers() {
-                    self.state = State::Trailers;
+                if let Some(data) = chunked.poll(&mut self.buffer)? {
+                    return Ok(Some(Piece::Data(data)));
                 }
-                Ok(taken)
+                if !chunked.is_at_trailers() {
+                    return Ok(None);
+                }
+                self.state = State::Trailers;
+                self.trailers()
             }
-            State::Trailers => self.take_trailers(bytes, out),
-            State::Refused => Ok(bytes.len()),
-            // `is_full` keeps the loop from coming here.
-            State::Upgrade => Ok(0),
+            State::Trailers => self.trailers(),
+            State::Head | State::Refused => Ok(Some(Piece::Over)),
             State::Broken(broken) => Err(*broken),
         }
     }
 
-    fn take_head(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> usize {
-        let (taken, window) = self.section.collect(bytes, MAX_HEAD, MAX_REQUEST_LINE);
-        let judged = match window {
-            Window::Incomplete => return taken,
-            Window::Complete(head) => head::judge(head, self.port).map(|read| (head, read)),
-            Window::BareLineFeed(seen) => Err(Refusal::new(Fault::BareLineFeed, seen)),
-            Window::FirstLineTooLong(seen) => Err(Refusal::new(head::first_line_too_long(seen), seen)),
-            Window::TooLong(seen) => Err(Refusal::new(head::too_long(), seen)),
+    fn trailers(&mut self) -> Result<Option<Piece>, Broken> {
+        let Some((end, found)) = self.search.advance(&self.buffer, MAX_TRAILERS, MAX_TRAILERS) else {
+            return Ok(None);
         };
-        match judged {
-            Ok((head, read)) => {
-                out.extend_from_slice(head);
-                self.state = match read.body {
-                    Body::Absent | Body::Length(0) if read.upgrade => State::Upgrade,
-                    Body::Absent | Body::Length(0) => State::Head,
-                    Body::Length(left) => State::Length { left },
-                    Body::Chunked => State::Chunked(Chunked::default()),
-                };
-                self.verdicts.push_back(Verdict::Good(read.request));
+        self.search = Search::default();
+        let section = self.buffer.split_to(end);
+        match found {
+            Found::End if head::are_fields(&section) => {
+                self.state = State::Head;
+                Ok(Some(Piece::Over))
             }
-            Err(refusal) => {
-                out.extend_from_slice(REFUSED);
-                self.state = State::Refused;
-                self.verdicts.push_back(Verdict::Bad(refusal));
-            }
+            Found::End | Found::BareLineFeed => Err(Broken::Trailer),
+            Found::FirstLineLimit | Found::Limit => Err(Broken::TrailersTooLong { limit: MAX_TRAILERS }),
         }
-        self.section = Section::default();
-        taken
     }
 
-    fn take_trailers(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, Broken> {
-        let (taken, window) = self.section.collect(bytes, MAX_TRAILERS, MAX_TRAILERS);
-        match window {
-            Window::Incomplete => return Ok(taken),
-            Window::Complete(trailers) if head::are_fields(trailers) => {}
-            Window::Complete(_) | Window::BareLineFeed(_) => return Err(Broken::Trailer),
-            Window::FirstLineTooLong(_) | Window::TooLong(_) => {
-                return Err(Broken::TrailersTooLong { limit: MAX_TRAILERS });
+    /// The wire is at its end.
+    ///
+    /// # Errors
+    ///
+    /// When that cuts a head or a body.
+    pub fn handle_eof(&mut self) -> Result<(), Broken> {
+        match self.state {
+            State::Head if self.buffer.is_empty() => Ok(()),
+            State::Refused => Ok(()),
+            State::Head | State::Length { .. } | State::Chunked(_) | State::Trailers | State::Broken(_) => {
+                self.state = State::Broken(Broken::Truncated);
+                Err(Broken::Truncated)
             }
         }
-        // The end of the body is released only now, so that a broken trailer section cannot look like a whole request.
-        out.extend_from_slice(LAST_CHUNK);
-        self.section = Section::default();
-        self.state = State::Head;
-        Ok(taken)
     }
 }
 
-/// Releases bytes until `left` is used up. Returns how many.
-fn take_counted(left: &mut u64, bytes: &[u8], out: &mut Vec<u8>) -> usize {
-    let most = usize::try_from(*left).unwrap_or(usize::MAX);
-    let part = bytes.get(..most).unwrap_or(bytes);
-    out.extend_from_slice(part);
-    *left = left.saturating_sub(part.len() as u64);
-    part.len()
+/// Takes what is there of `left` bytes.
+fn take(left: &mut u64, buffer: &mut BytesMut) -> Option<Bytes> {
+    let length = usize::try_from(*left).map_or(buffer.len(), |left| left.min(buffer.len()));
+    *left -= length as u64;
+    (length > 0).then(|| buffer.split_to(length).freeze())
 }

@@ -11,23 +11,26 @@ mod exchange;
 mod forward;
 pub mod framing;
 pub mod headers;
+mod http1;
 mod memory;
 mod open;
 mod records;
 mod reply;
-mod strict;
 mod tasks;
 pub mod tls;
 
 use std::io;
 use std::net::Ipv4Addr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::header::UPGRADE;
-use http::{Request, Response, Version};
+use bytes::Bytes;
+
+use http::{HeaderMap, Response};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
@@ -37,17 +40,20 @@ use tokio::sync::watch;
 use crate::audit::{Audit, DecisionIds};
 use crate::clock;
 use crate::limits::Limits;
+use crate::request::{CanonicalRequest, Malformed, Protocol};
 use crate::shutdown::Watch;
 use crate::snapshot::Snapshots;
 use crate::telemetry;
-use crate::upstream::Upstream;
+use crate::upstream::http1::Unwritable;
+use crate::upstream::{BodyError, Upstream};
 pub use authorize::{admit_oddities, quota};
 pub use caller::{Caller, Summed};
 use forward::Body;
+use http1::Date;
+pub use http1::Gone;
 use memory::Memory;
 use open::Open;
 use records::Judging;
-use strict::{Strict, Verdicts};
 use tasks::Tasks;
 pub use tls::server_config;
 
@@ -82,6 +88,7 @@ pub struct Proxy {
     pub(super) drain: Watch,
     pub(super) upstream: Upstream,
     meters: Meters,
+    date: Date,
 }
 
 /// What is counted of every request. To look a meter up by its name costs more than to use it.
@@ -117,8 +124,9 @@ pub(super) struct Connection {
     dialled: Dialled,
     /// The server name of TLS, where there is TLS and the client sent one.
     server_name: Option<Box<str>>,
-    /// On HTTP/1.1 only: HTTP/2 has no such framing.
-    verdicts: Option<Verdicts>,
+    protocol: Protocol,
+    /// No request is taken after the current one.
+    draining: AtomicBool,
     memory: Memory,
     open: Open,
     tasks: Tasks,
@@ -133,9 +141,34 @@ pub enum Error {
     /// TLS inside the tunnel failed, or the stream did.
     #[error("stream: {0}")]
     Stream(#[from] io::Error),
-    /// HTTP failed.
+    /// HTTP/2 failed.
     #[error("http: {0}")]
-    Http(#[from] hyper::Error),
+    Http2(#[from] hyper::Error),
+    /// An HTTP/1.1 client left, or what it sent broke off.
+    #[error("http: {0}")]
+    Gone(#[from] Gone),
+    /// A response broke off.
+    #[error("response: {0}")]
+    Body(#[from] BodyError),
+    /// A response is not as long as it says.
+    #[error("response: {0}")]
+    Length(#[from] Unwritable),
+}
+
+/// A request as its protocol gave it.
+struct Asked<B> {
+    /// Its one reading, or why there is none.
+    read: Result<CanonicalRequest, Unread>,
+    headers: HeaderMap,
+    body: B,
+}
+
+/// Why a request has no reading.
+enum Unread {
+    /// HTTP/1.1.
+    Framing(framing::Refusal),
+    /// HTTP/2.
+    Malformed(Malformed, records::Excerpt),
 }
 
 impl Proxy {
@@ -147,7 +180,16 @@ impl Proxy {
         decisions: Arc<DecisionIds>,
         drain: Watch,
     ) -> Self {
-        Self { snapshots, limits, audit, decisions, drain, upstream: Upstream::default(), meters: Meters::default() }
+        Self {
+            snapshots,
+            limits,
+            audit,
+            decisions,
+            drain,
+            upstream: Upstream::default(),
+            meters: Meters::default(),
+            date: Date::default(),
+        }
     }
 
     /// Serves one stream to its end.
@@ -165,8 +207,8 @@ impl Proxy {
         let config =
             self.snapshots.load().services.get(&dialled.address).cloned().ok_or(Error::NoHost(dialled.address))?;
         let (stream, hello) = tls::accept(stream, config).await?;
-        let connection = Connection::new(self, caller, dialled, hello.server_name);
-        if hello.h2 { connection.serve_h2(stream).await } else { connection.serve_h1(stream).await }
+        let protocol = if hello.h2 { Protocol::Http2 } else { Protocol::Http1 };
+        Connection::new(self, caller, dialled, hello.server_name, protocol).serve(stream).await
     }
 
     /// Port 80: HTTP/2 by prior knowledge begins with its preface (RFC 9113 3.3), anything else is HTTP/1.1.
@@ -183,49 +225,60 @@ impl Proxy {
                 Ok(Err(error)) => return Err(error.into()),
             }
         }
-        let h2 = begin == *PREFACE;
+        let protocol = if begin == *PREFACE { Protocol::Http2 } else { Protocol::Http1 };
         let stream = Rewound { begin: begin[..read].to_vec(), read: 0, stream };
-        let connection = Connection::new(self, caller, dialled, None);
-        if h2 { connection.serve_h2(stream).await } else { connection.serve_h1(stream).await }
+        Connection::new(self, caller, dialled, None, protocol).serve(stream).await
     }
 }
 
 impl Connection {
-    fn new(proxy: Arc<Proxy>, caller: Arc<Caller>, dialled: Dialled, server_name: Option<Box<str>>) -> Self {
-        Self {
+    fn new(
+        proxy: Arc<Proxy>,
+        caller: Arc<Caller>,
+        dialled: Dialled,
+        server_name: Option<Box<str>>,
+        protocol: Protocol,
+    ) -> Arc<Self> {
+        Arc::new(Self {
             proxy,
             caller,
             dialled,
             server_name,
-            verdicts: None,
+            protocol,
+            draining: AtomicBool::new(false),
             memory: Memory::default(),
             open: Open::default(),
             tasks: Tasks::default(),
+        })
+    }
+
+    async fn serve<S>(self: Arc<Self>, stream: S) -> Result<(), Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match self.protocol {
+            Protocol::Http1 => self.supervise(self.serve_requests(stream), |_| {}).await,
+            Protocol::Http2 => {
+                let serving = self.serve_h2(stream);
+                self.supervise(serving, GracefulConnection::graceful_shutdown).await
+            }
         }
     }
 
-    async fn serve_h1<S>(mut self, stream: S) -> Result<(), Error>
+    fn serve_h2<S>(self: &Arc<Self>, stream: S) -> impl GracefulConnection<Error = hyper::Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let verdicts = Verdicts::new(self.dialled.port);
-        self.verdicts = Some(verdicts.clone());
-        let this = Arc::new(self);
-        let service = service_fn(|request| Arc::clone(&this).handle(request));
-        let serving = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .serve_connection(TokioIo::new(Strict::new(stream, verdicts)), service);
-        this.supervise(serving).await
-    }
-
-    async fn serve_h2<S>(self, stream: S) -> Result<(), Error>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let this = Arc::new(self);
-        let service = service_fn(|request| Arc::clone(&this).handle(request));
-        let serving = http2::Builder::new(this.tasks.clone())
+        let this = Arc::clone(self);
+        let service = service_fn(move |request: http::Request<Incoming>| {
+            let this = Arc::clone(&this);
+            async move {
+                let read = authorize::read_h2(&request, this.dialled.port);
+                let (parts, body) = request.into_parts();
+                Ok::<_, std::convert::Infallible>(this.handle(Asked { read, headers: parts.headers, body }).await)
+            }
+        });
+        http2::Builder::new(self.tasks.clone())
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_H2_STREAMS)
             .max_header_list_size(MAX_H2_HEAD)
@@ -235,16 +288,16 @@ impl Connection {
             .max_local_error_reset_streams(MAX_H2_RESETS)
             .max_pending_accept_reset_streams(MAX_H2_RESETS)
             .keep_alive_interval(HEAD_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), service);
-        this.supervise(serving).await
+            .serve_connection(TokioIo::new(stream), service)
     }
 
     /// Runs the connection. Its open requests are judged again at each new snapshot and whenever one of them wants it;
     /// when one that was cut does not leave, the connection ends. When the server drains, the open requests are its
     /// last.
-    async fn supervise<C>(self: &Arc<Self>, serving: C) -> Result<(), Error>
+    async fn supervise<C, E>(self: &Arc<Self>, serving: C, drain_it: impl FnOnce(Pin<&mut C>)) -> Result<(), Error>
     where
-        C: GracefulConnection<Error = hyper::Error>,
+        C: Future<Output = Result<(), E>>,
+        Error: From<E>,
     {
         let tasks = self.tasks.owner();
         let _last = self.open.last_cut();
@@ -252,15 +305,17 @@ impl Connection {
         let mut generations: watch::Receiver<u64> = self.proxy.snapshots.generations();
         generations.mark_unchanged();
         let mut drain = self.proxy.drain.clone();
-        let mut draining = false;
+        let mut drain_it = Some(drain_it);
         loop {
             tokio::select! {
                 served = serving.as_mut() => break served?,
                 Ok(()) = generations.changed() => if !self.rejudge() { return Ok(()) },
                 () = self.open.due() => if !self.rejudge() { return Ok(()) },
-                () = drain.draining(), if !draining => {
-                    draining = true;
-                    serving.as_mut().graceful_shutdown();
+                () = drain.draining(), if drain_it.is_some() => {
+                    self.draining.store(true, Ordering::Relaxed);
+                    if let Some(drain_it) = drain_it.take() {
+                        drain_it(serving.as_mut());
+                    }
                 }
             }
         }
@@ -268,30 +323,33 @@ impl Connection {
         Ok(())
     }
 
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
     /// The life of a request.
-    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, std::convert::Infallible> {
-        let http1 = request.version() < Version::HTTP_2;
-        let verdict = self.verdicts.as_ref().map(Verdicts::next);
-        let upgrade = request.headers().contains_key(UPGRADE);
+    async fn handle<B>(self: Arc<Self>, asked: Asked<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Send + 'static,
+    {
+        let Asked { read, headers, body } = asked;
         let mut judging = Judging::begin(self.proxy.decisions.next(clock::wall()));
-        let authorized = self.authorize(&request, verdict, &mut judging).await;
+        let authorized = self.authorize(read, &headers, &mut judging).await;
         self.proxy.meters.decision.record(judging.elapsed());
         let answer = match authorized {
-            Ok(cleared) => self.forward(cleared, request, &mut judging).await,
+            Ok(cleared) => self.forward(cleared, headers, body, &mut judging).await,
             Err(refusal) => Err(refusal),
         };
-        if let Some(verdicts) = self.verdicts.as_ref().filter(|_| upgrade) {
-            // No upgrade is ever accepted, so what follows is the next request.
-            verdicts.decline_upgrade();
-        }
-        Ok(answer.unwrap_or_else(|refusal| self.refuse(&refusal, judging, http1)))
+        answer.unwrap_or_else(|refusal| self.refuse(&refusal, judging))
     }
 
     /// The answer to a request that goes no further, recorded.
-    fn refuse(&self, refusal: &reply::Refusal, judging: Judging, http1: bool) -> Response<Body> {
+    fn refuse(&self, refusal: &reply::Refusal, judging: Judging) -> Response<Body> {
         self.record_refusal(refusal, &judging);
         let mut response = refusal.response(&judging.decision).map(Body::text);
-        if http1 && let Some((name, value)) = refusal.close_header() {
+        if self.protocol == Protocol::Http1
+            && let Some((name, value)) = refusal.close_header()
+        {
             response.headers_mut().insert(name, value);
         }
         response
@@ -307,13 +365,13 @@ struct Rewound<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
     fn poll_read(
-        mut self: std::pin::Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
         buffer: &mut tokio::io::ReadBuf<'_>,
     ) -> std::task::Poll<io::Result<()>> {
         let rest = &self.begin[self.read..];
         if rest.is_empty() {
-            return std::pin::Pin::new(&mut self.stream).poll_read(cx, buffer);
+            return Pin::new(&mut self.stream).poll_read(cx, buffer);
         }
         let taken = rest.len().min(buffer.remaining());
         buffer.put_slice(&rest[..taken]);
@@ -324,11 +382,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
     fn poll_write(
-        mut self: std::pin::Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
         bytes: &[u8],
     ) -> std::task::Poll<io::Result<usize>> {
-        std::pin::Pin::new(&mut self.stream).poll_write(cx, bytes)
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -336,24 +394,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
     }
 
     fn poll_write_vectored(
-        mut self: std::pin::Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> std::task::Poll<io::Result<usize>> {
-        std::pin::Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 
-    fn poll_flush(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_flush(cx)
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

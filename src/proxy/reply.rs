@@ -87,13 +87,6 @@ impl Refusal {
         Self::new(status(malformed.status()), malformed.reason()).detail(malformed.to_string())
     }
 
-    /// The HTTP library read a request that the strict reader did not see.
-    pub(super) fn unread() -> Self {
-        let mut reply = Self::new(StatusCode::BAD_REQUEST, "framing").detail("The request has no single reading.");
-        reply.close = true;
-        reply
-    }
-
     /// The answer is recorded already: its decision was "allow", and this only says how it ended.
     pub(super) fn recorded(mut self) -> Self {
         self.recorded = true;

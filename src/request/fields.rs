@@ -43,6 +43,7 @@ pub struct Fields<'a> {
     transfer_encoding: Option<&'a [u8]>,
     upgrade: Option<&'a [u8]>,
     connection_upgrades: bool,
+    connection_closes: bool,
     authorization: Option<&'a [u8]>,
     content_type: bool,
     cookie: bool,
@@ -98,6 +99,7 @@ impl<'a> Fields<'a> {
             transfer_encoding: None,
             upgrade: None,
             connection_upgrades: false,
+            connection_closes: false,
             authorization: None,
             content_type: false,
             cookie: false,
@@ -160,9 +162,10 @@ impl<'a> Fields<'a> {
             }
             Known::Connection => {
                 self.only_http1("connection")?;
-                self.connection_upgrades |= value
-                    .split(|&byte| byte == b',')
-                    .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+                for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+                    self.connection_upgrades |= option.eq_ignore_ascii_case(b"upgrade");
+                    self.connection_closes |= option.eq_ignore_ascii_case(b"close");
+                }
                 Ok(())
             }
             Known::KeepAlive => self.only_http1("keep-alive"),
@@ -193,6 +196,11 @@ impl<'a> Fields<'a> {
     /// Whether Authorization carries an access token.
     pub(super) fn carries_token(&self) -> bool {
         self.authorization.and_then(token).is_some()
+    }
+
+    /// Whether Connection says that no request follows.
+    pub(super) fn closes(&self) -> bool {
+        self.connection_closes
     }
 
     /// How the body is framed.

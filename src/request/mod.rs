@@ -77,6 +77,8 @@ pub struct Head {
     pub body: Body,
     /// Whether the request asks to become a WebSocket.
     pub upgrade: bool,
+    /// Whether it is its connection's last on HTTP/1.1 (RFC 9112 section 9.6).
+    pub closes: bool,
 }
 
 impl Head {
@@ -106,7 +108,7 @@ impl Head {
         let body = fields.body()?;
         let upgrade = fields.upgrade(raw.method, body)?;
         let request = CanonicalRequest(Arc::new(Reading { method: raw.method.into(), host, path, query, oddities }));
-        Ok(Self { request, body, upgrade })
+        Ok(Self { request, body, upgrade, closes: fields.closes() })
     }
 }
 

@@ -1,9 +1,9 @@
-//! A chunked body (RFC 9112 section 7.1): in go its bytes, out come the same chunks with sizes in their one spelling.
+//! A chunked body (RFC 9112 section 7.1), with sizes in one spelling and without extensions.
 
-use std::io::Write as _;
+use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::fault::Broken;
-use super::take_counted;
+use super::take;
 
 /// Sixteen hexadecimal digits are the sizes of 64 bits.
 const MAX_SIZE_DIGITS: u8 = 16;
@@ -36,30 +36,25 @@ impl Chunked {
         matches!(self, Self::Trailers)
     }
 
-    /// Takes bytes until they are used up or the trailer section begins. Returns how many.
-    pub(super) fn handle_input(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, Broken> {
-        let mut rest = bytes;
+    /// Takes bytes until there is data, the trailer section begins, or no byte is left.
+    pub(super) fn poll(&mut self, buffer: &mut BytesMut) -> Result<Option<Bytes>, Broken> {
         while !self.is_at_trailers()
-            && let Some((&byte, tail)) = rest.split_first()
+            && let Some(&byte) = buffer.first()
         {
-            match self {
-                Self::Content { left } => {
-                    let taken = take_counted(left, rest, out);
-                    if *left == 0 {
-                        *self = Self::ContentCr;
-                    }
-                    rest = rest.get(taken..).unwrap_or_default();
+            if let Self::Content { left } = self {
+                let data = take(left, buffer);
+                if *left == 0 {
+                    *self = Self::ContentCr;
                 }
-                Self::Size { .. } | Self::SizeEnd { .. } | Self::ContentCr | Self::ContentLf | Self::Trailers => {
-                    *self = self.next(byte, out)?;
-                    rest = tail;
-                }
+                return Ok(data);
             }
+            *self = self.next(byte)?;
+            buffer.advance(1);
         }
-        Ok(bytes.len() - rest.len())
+        Ok(None)
     }
 
-    fn next(&self, byte: u8, out: &mut Vec<u8>) -> Result<Self, Broken> {
+    fn next(&self, byte: u8) -> Result<Self, Broken> {
         match (self, byte) {
             (Self::Size { size, digits }, b'\r') if *digits > 0 => Ok(Self::SizeEnd { size: *size }),
             (Self::Size { size, digits }, _) if *digits < MAX_SIZE_DIGITS => {
@@ -67,18 +62,9 @@ impl Chunked {
                 Ok(Self::Size { size: size << 4 | u64::from(digit), digits: digits + 1 })
             }
             (Self::SizeEnd { size: 0 }, b'\n') => Ok(Self::Trailers),
-            (Self::SizeEnd { size }, b'\n') => {
-                write!(out, "{size:x}\r\n").map_err(|_| Broken::ChunkSize)?;
-                Ok(Self::Content { left: *size })
-            }
-            (Self::ContentCr, b'\r') => {
-                out.push(byte);
-                Ok(Self::ContentLf)
-            }
-            (Self::ContentLf, b'\n') => {
-                out.push(byte);
-                Ok(Self::default())
-            }
+            (Self::SizeEnd { size }, b'\n') => Ok(Self::Content { left: *size }),
+            (Self::ContentCr, b'\r') => Ok(Self::ContentLf),
+            (Self::ContentLf, b'\n') => Ok(Self::default()),
             (Self::Size { .. } | Self::SizeEnd { .. }, _) => Err(Broken::ChunkSize),
             (Self::ContentCr | Self::ContentLf | Self::Content { .. } | Self::Trailers, _) => Err(Broken::ChunkEnd),
         }

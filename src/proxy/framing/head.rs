@@ -1,23 +1,52 @@
 //! One complete head: in go its bytes, out comes the one reading of it or the refusal (RFC 9112 sections 2, 3 and 5).
 
+use bytes::Bytes;
+use http::header::EXPECT;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 use super::fault::{Fault, Refusal};
 use super::lines::lines;
-use crate::request::{Fields, Head, MAX_HEAD, MAX_METHOD, MAX_TARGET, Malformed, Protocol, Raw, Target, is_token};
+use crate::request::{
+    Body, CanonicalRequest, Fields, Head, MAX_HEAD, MAX_METHOD, MAX_TARGET, Malformed, Protocol, Raw, Target, is_token,
+};
+
+/// A request in its one reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What is judged and forwarded.
+    pub canonical: CanonicalRequest,
+    /// Every line, in order.
+    pub headers: HeaderMap,
+    /// How the body is framed.
+    pub body: Body,
+    /// The client waits for 100 (Continue) before it sends the body (RFC 9110 section 10.1.1).
+    pub expects_continue: bool,
+    /// It is the connection's last (RFC 9112 section 9.6).
+    pub closes: bool,
+}
 
 /// Judges a head; the refusal carries what can be told about the request.
-pub(super) fn judge(head: &[u8], port: u16) -> Result<Head, Refusal> {
+pub(super) fn judge(head: &Bytes, port: u16) -> Result<Request, Refusal> {
     read(head, port).map_err(|fault| Refusal::new(fault, head))
 }
 
-fn read(head: &[u8], port: u16) -> Result<Head, Fault> {
+fn read(head: &Bytes, port: u16) -> Result<Request, Fault> {
     let mut lines = lines(head);
     let (method, target) = request_line(lines.next().unwrap_or_default())?;
     let mut fields = Fields::new(Protocol::Http1);
+    let mut headers = HeaderMap::with_capacity(16);
     for line in lines {
         let (name, value) = field(line)?;
         fields.push(name, value)?;
+        let unfit = |_| Fault::NoColon;
+        let name = HeaderName::from_bytes(name).map_err(|_| Fault::NoColon)?;
+        headers.append(name, HeaderValue::from_maybe_shared(head.slice_ref(value)).map_err(unfit)?);
     }
-    Ok(Head::read(&Raw { method, target: Target::Http1 { target }, port }, &fields)?)
+    let Head { request, body, closes, .. } =
+        Head::read(&Raw { method, target: Target::Http1 { target }, port }, &fields)?;
+    let expects_continue =
+        headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    Ok(Request { canonical: request, headers, body, expects_continue, closes })
 }
 
 /// `method SP request-target SP HTTP/1.1`, with exactly these two spaces.

@@ -1,4 +1,4 @@
-//! A request on its way out: its head, then its body in pieces.
+//! A message on its way out: a request's head, and the framing of any body (RFC 9112 section 6).
 
 use std::io::Write as _;
 
@@ -32,37 +32,36 @@ pub enum Writer {
 }
 
 impl Writer {
-    /// Writes the head, and says how its body is framed. `body` is `None` where there is none.
+    /// Writes the head of a request, and says how its body is framed. `body` is `None` where there is none.
     pub fn begin(method: &str, target: &str, headers: &HeaderMap, body: Option<SizeHint>, out: &mut Vec<u8>) -> Self {
         for part in [method, " ", target, " HTTP/1.1\r\n"] {
             out.extend_from_slice(part.as_bytes());
         }
-        let announced = headers.contains_key(CONTENT_LENGTH);
-        for (name, value) in headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING) {
-            out.extend_from_slice(name.as_str().as_bytes());
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(value.as_bytes());
-            out.extend_from_slice(b"\r\n");
-        }
-        // The framing is ours to say, whatever the headers do: where one ends, the next request begins.
-        let length = match body {
-            Some(hint) => hint.exact(),
-            None => announced.then_some(0),
-        };
-        match (length, body) {
-            (Some(length), _) => {
-                out.extend_from_slice(b"content-length: ");
-                out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
-                out.extend_from_slice(b"\r\n\r\n");
-                if length == 0 { Self::Over } else { Self::Length { left: length } }
-            }
-            (None, Some(_)) => {
-                out.extend_from_slice(b"transfer-encoding: chunked\r\n\r\n");
-                Self::Chunked
-            }
-            (None, None) => {
+        write_headers(headers, out);
+        // A client that says that there is nothing of it is told apart from one that says nothing.
+        let is_announced = headers.contains_key(CONTENT_LENGTH);
+        match body {
+            Some(hint) => Self::frame(hint.exact(), out),
+            None if is_announced => Self::frame(Some(0), out),
+            None => {
                 out.extend_from_slice(b"\r\n");
                 Self::Over
+            }
+        }
+    }
+
+    /// Writes the header that frames a body of this length, which may be unknown, and the end of the head.
+    pub fn frame(length: Option<u64>, out: &mut Vec<u8>) -> Self {
+        match length {
+            Some(left) => {
+                out.extend_from_slice(b"content-length: ");
+                out.extend_from_slice(itoa::Buffer::new().format(left).as_bytes());
+                out.extend_from_slice(b"\r\n\r\n");
+                if left == 0 { Self::Over } else { Self::Length { left } }
+            }
+            None => {
+                out.extend_from_slice(b"transfer-encoding: chunked\r\n\r\n");
+                Self::Chunked
             }
         }
     }
@@ -76,27 +75,43 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// More came than was announced; what is written so far must not be followed by anything.
+    /// As [`Writer::begin_piece`].
     pub fn piece(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Unwritable> {
+        // An empty chunk would be the last one.
+        if piece.is_empty() {
+            return Ok(());
+        }
+        self.begin_piece(piece.len(), out)?;
+        out.extend_from_slice(piece);
+        self.end_piece(out);
+        Ok(())
+    }
+
+    /// Writes what stands before a piece of so many bytes, at least one.
+    ///
+    /// # Errors
+    ///
+    /// More came than was announced; what is written so far must not be followed by anything.
+    pub fn begin_piece(&mut self, length: usize, out: &mut Vec<u8>) -> Result<(), Unwritable> {
         match self {
-            // An empty chunk would be the last one.
-            Self::Length { .. } | Self::Chunked | Self::Over if piece.is_empty() => {}
             Self::Length { left } => {
-                *left = left.checked_sub(piece.len() as u64).ok_or(Unwritable::TooLong)?;
-                out.extend_from_slice(piece);
+                *left = left.checked_sub(length as u64).ok_or(Unwritable::TooLong)?;
                 if *left == 0 {
                     *self = Self::Over;
                 }
             }
-            Self::Chunked => {
-                // Writing to a vector cannot fail.
-                let _ = write!(out, "{:x}\r\n", piece.len());
-                out.extend_from_slice(piece);
-                out.extend_from_slice(b"\r\n");
-            }
+            // Writing to a vector cannot fail.
+            Self::Chunked => drop(write!(out, "{length:x}\r\n")),
             Self::Over => return Err(Unwritable::TooLong),
         }
         Ok(())
+    }
+
+    /// Writes what stands after a piece.
+    pub fn end_piece(&self, out: &mut Vec<u8>) {
+        if matches!(self, Self::Chunked) {
+            out.extend_from_slice(b"\r\n");
+        }
     }
 
     /// Writes the end of the body.
@@ -111,5 +126,16 @@ impl Writer {
             Self::Over => {}
         }
         Ok(())
+    }
+}
+
+/// Writes header lines, without those that frame the body: where one ends, the next message begins, so whoever writes
+/// the body says it.
+pub fn write_headers(headers: &HeaderMap, out: &mut Vec<u8>) {
+    for (name, value) in headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING) {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
 }

@@ -1,115 +1,109 @@
-//! The strict look at HTTP/1.1 bytes, beside the parser that the HTTP library uses.
+//! The strict reading of HTTP/1.1 requests, beside a parser that is lenient.
 
-use wicketgate::proxy::framing::{Broken, Framing, MAX_VERDICTS, Phase, REFUSED, Verdict};
+use bytes::BufMut as _;
+use wicketgate::proxy::framing::{Broken, Framing, Piece, Refusal, Request};
 use wicketgate::request::{CanonicalRequest, MAX_FIELDS, Raw, Target};
 
-const PORT: u16 = 80;
-
-/// The first byte says whether an upgrade is ever declined, the second how the rest, the stream, is cut. Any cut gives
-/// the same, and the parser of the HTTP library finds in what is released exactly the requests that were judged.
+/// The first byte chooses the port, the second how the rest, the stream, is cut. Any cut gives the same, and another
+/// parser finds in the stream exactly the requests that were read, each with its body.
 pub(crate) fn stream(bytes: &[u8]) {
     let [choice, cut, stream @ ..] = bytes else { return };
-    let declines = choice & 1 == 0;
-    let whole = Outcome::of([stream], declines);
+    let port = if choice & 1 == 0 { 80 } else { 443 };
+    let whole = Outcome::of([stream], port);
     let cut = usize::from(*cut);
     let (first, second) = stream.split_at(cut.min(stream.len()));
-    assert_eq!(Outcome::of([first, second], declines), whole, "cut at {cut}");
-    assert_eq!(Outcome::of(stream.chunks(1 + cut % 7), declines), whole, "cut in pieces of {}", 1 + cut % 7);
-    assert!(whole.released.len() <= stream.len() + REFUSED.len(), "more is released than came");
-    let rest = whole.walk();
-    assert!(rest.is_empty(), "{:?} is released unjudged", rest.escape_ascii());
+    assert_eq!(Outcome::of([first, second], port), whole, "cut at {cut}");
+    assert_eq!(Outcome::of(stream.chunks(1 + cut % 7), port), whole, "cut in pieces of {}", 1 + cut % 7);
+    whole.walk(stream, port);
+}
+
+/// A request, what came of its body, and whether that is all of it.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    request: Request,
+    body: Vec<u8>,
+    whole: bool,
 }
 
 /// What the machine made of some bytes.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Outcome {
-    released: Vec<u8>,
-    verdicts: Vec<Verdict>,
+    seen: Vec<Seen>,
+    refusal: Option<Refusal>,
     broken: Option<Broken>,
-    phase: Phase,
+    /// Bytes of a head that is not complete.
+    held: usize,
 }
 
 impl Outcome {
-    fn of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, declines: bool) -> Self {
-        let mut framing = Framing::new(PORT);
-        let mut outcome = Self { released: Vec::new(), verdicts: Vec::new(), broken: None, phase: Phase::Idle };
+    fn of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, port: u16) -> Self {
+        let mut framing = Framing::new(port);
+        let mut outcome = Self::default();
         for piece in pieces {
-            outcome.take(&mut framing, piece, declines);
+            framing.buffer().put_slice(piece);
+            if let Err(broken) = outcome.take(&mut framing) {
+                outcome.broken = Some(broken);
+                assert!(!framing.is_in_body() && framing.poll_request().is_none(), "a broken connection is over");
+                return outcome;
+            }
         }
-        outcome.take_verdicts(&mut framing);
-        outcome.phase = framing.phase();
-        let cut = matches!(outcome.phase, Phase::Head | Phase::Body | Phase::Broken);
+        outcome.held = framing.ahead();
+        let cut = framing.is_in_body() || outcome.held > 0;
         assert_eq!(framing.handle_eof().is_err(), cut);
         outcome
     }
 
-    fn take(&mut self, framing: &mut Framing, piece: &[u8], declines: bool) {
-        let mut rest = piece;
-        while !rest.is_empty() && self.broken.is_none() {
-            match framing.handle_input(rest, &mut self.released) {
-                Ok(taken) => rest = &rest[taken..],
-                Err(broken) => self.broken = Some(broken),
-            }
-            assert!(rest.is_empty() || framing.is_full() || self.broken.is_some(), "bytes are left for no reason");
-            if framing.is_full() {
-                self.take_verdicts(framing);
-                match framing.phase() {
-                    Phase::Upgrade if declines => framing.decline_upgrade(),
-                    Phase::Upgrade => return,
-                    Phase::Idle | Phase::Head => {}
-                    Phase::Body | Phase::Refused | Phase::Broken => {
-                        panic!("full without a reason")
+    fn take(&mut self, framing: &mut Framing) -> Result<(), Broken> {
+        loop {
+            if framing.is_in_body() {
+                let Some(last) = self.seen.last_mut() else { panic!("a body without a head") };
+                match framing.poll_body()? {
+                    Some(Piece::Data(data)) => {
+                        assert!(!data.is_empty());
+                        last.body.extend_from_slice(&data);
                     }
+                    Some(Piece::Over) => assert!(!framing.is_in_body()),
+                    None => return Ok(()),
                 }
+                last.whole = !framing.is_in_body();
+                continue;
             }
-        }
-    }
-
-    fn take_verdicts(&mut self, framing: &mut Framing) {
-        let before = self.verdicts.len();
-        self.verdicts.extend(std::iter::from_fn(|| framing.poll_verdict()));
-        assert!(self.verdicts.len() <= before + MAX_VERDICTS);
-    }
-
-    /// Reads what was released as the HTTP library does, one request for each verdict; what is left over.
-    fn walk(&self) -> &[u8] {
-        let mut rest = &self.released[..];
-        for (at, verdict) in self.verdicts.iter().enumerate() {
-            let last = at + 1 == self.verdicts.len();
-            match verdict {
-                Verdict::Good(judged) => {
-                    let (read, body, after) = head(rest);
-                    assert_eq!(&read, judged);
-                    rest = match skip(body, after) {
-                        Some(after) => after,
-                        None => {
-                            assert!(
-                                last && matches!(self.phase, Phase::Body | Phase::Broken),
-                                "a body without its end"
-                            );
-                            return &[];
-                        }
-                    };
-                }
-                Verdict::Bad(refusal) => {
-                    assert!(last && rest == REFUSED && self.phase == Phase::Refused, "{refusal:?}");
+            match framing.poll_request() {
+                Some(Ok(request)) => self.seen.push(Seen { request, body: Vec::new(), whole: !framing.is_in_body() }),
+                Some(Err(refusal)) => {
                     assert!((400..=505).contains(&refusal.status()) && !refusal.reason().is_empty());
-                    return &[];
+                    assert_eq!(self.refusal.replace(refusal), None, "something is read after a refusal");
                 }
+                None => return Ok(()),
             }
         }
-        rest
+    }
+
+    /// Reads the stream as a lenient parser does, as far as it was read here.
+    fn walk(&self, stream: &[u8], port: u16) {
+        let mut rest = stream;
+        for (at, seen) in self.seen.iter().enumerate() {
+            let (read, framed, after) = head(rest, port);
+            assert_eq!(read, seen.request.canonical);
+            if !seen.whole {
+                assert!(at + 1 == self.seen.len() && self.refusal.is_none(), "a body without its end");
+                return;
+            }
+            let Some((theirs, after)) = body(framed, after) else { panic!("a body that another parser does not end") };
+            assert_eq!(theirs.escape_ascii().to_string(), seen.body.escape_ascii().to_string());
+            rest = after;
+        }
     }
 }
 
-/// How the library finds the end of a body.
+/// How another reader finds the end of a body.
 #[derive(Clone, Copy, Debug)]
 enum Body {
     Length(usize),
     Chunked,
 }
 
-fn head(bytes: &[u8]) -> (CanonicalRequest, Body, &[u8]) {
+fn head(bytes: &[u8], port: u16) -> (CanonicalRequest, Body, &[u8]) {
     let mut headers = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut headers);
     let length = match request.parse(bytes) {
@@ -120,7 +114,7 @@ fn head(bytes: &[u8]) -> (CanonicalRequest, Body, &[u8]) {
         panic!("a request line without a word")
     };
     let fields = request.headers.iter().map(|header| (header.name, header.value));
-    let raw = Raw { method, target: Target::Http1 { target: target.as_bytes() }, port: PORT };
+    let raw = Raw { method, target: Target::Http1 { target: target.as_bytes() }, port };
     let read = match CanonicalRequest::read(&raw, fields) {
         Ok(read) => read,
         Err(malformed) => panic!("{malformed}: {:?}", bytes.escape_ascii()),
@@ -137,24 +131,28 @@ fn head(bytes: &[u8]) -> (CanonicalRequest, Body, &[u8]) {
     (read, body, &bytes[length..])
 }
 
-/// What follows the body; `None` when it is not whole.
-fn skip(body: Body, mut bytes: &[u8]) -> Option<&[u8]> {
-    match body {
-        Body::Length(length) => bytes.get(length..),
-        Body::Chunked => loop {
-            let (digits, size) = match httparse::parse_chunk_size(bytes) {
-                Ok(httparse::Status::Complete(found)) => found,
-                Ok(httparse::Status::Partial) => return None,
-                Err(error) => panic!("{error:?} of the chunk {:?}", bytes.escape_ascii()),
-            };
-            assert_eq!(bytes.get(..digits), Some(format!("{size:x}\r\n").as_bytes()), "a chunk size has one spelling");
-            let content = bytes.get(digits..)?.get(usize::try_from(size).ok()?..)?;
-            let (end, after) = content.split_first_chunk::<2>()?;
-            assert_eq!(end, b"\r\n");
-            bytes = after;
-            if size == 0 {
-                return Some(bytes);
-            }
-        },
+/// A body and what follows it; `None` when it is not whole.
+fn body(framed: Body, mut bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let Body::Chunked = framed else {
+        let Body::Length(length) = framed else { return None };
+        return bytes.split_at_checked(length).map(|(body, after)| (body.to_vec(), after));
+    };
+    let mut whole = Vec::new();
+    loop {
+        let (digits, size) = match httparse::parse_chunk_size(bytes) {
+            Ok(httparse::Status::Complete(found)) => found,
+            Ok(httparse::Status::Partial) => return None,
+            Err(error) => panic!("{error:?} of the chunk {:?}", bytes.escape_ascii()),
+        };
+        bytes = bytes.get(digits..)?;
+        if size == 0 {
+            break;
+        }
+        let (data, after) = bytes.split_at_checked(usize::try_from(size).ok()?)?;
+        whole.extend_from_slice(data);
+        bytes = after.strip_prefix(b"\r\n")?;
     }
+    let trailers = bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4);
+    let end = if bytes.starts_with(b"\r\n") { 2 } else { trailers? };
+    Some((whole, &bytes[end..]))
 }

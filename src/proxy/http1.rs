@@ -1,0 +1,203 @@
+//! One stream of HTTP/1.1: each request is read, handled and answered before the next one is looked at.
+//!
+//! The stream and what it has read are in a [`Wire`], which the connection shares with the body of the request that it
+//! handles: both are polled by the same task.
+
+mod response;
+mod wire;
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Buf as _;
+use http::Response;
+use http::header::CONNECTION;
+use http_body::Body as _;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Sleep;
+
+use super::forward::{Body, Piece};
+use super::framing::{Refusal, Request};
+use super::{Asked, Connection, Error, HEAD_TIMEOUT, Unread};
+use crate::clock;
+use crate::upstream::http1::Writer;
+pub(super) use response::Date;
+pub use wire::Gone;
+use wire::Shared;
+
+/// The largest piece of a body that is copied, to go down in one write with what stands before it.
+const SMALL: usize = 4096;
+
+impl Connection {
+    /// Serves the requests of a stream, until the client or an answer closes it, or the server drains.
+    pub(super) async fn serve_requests<S>(self: &Arc<Self>, stream: S) -> Result<(), Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let wire = Shared::new(stream, self.dialled.port);
+        let mut idle = Idle { since: clock::now(), sleep: pin!(tokio::time::sleep(HEAD_TIMEOUT)) };
+        loop {
+            idle.since = clock::now();
+            let read = std::future::poll_fn(|cx| self.poll_request(&wire, &mut idle, cx)).await?;
+            let Some(read) = read else { break };
+            let (is_head, expects, mut closes) = match &read {
+                Ok(request) => (request.canonical.method() == "HEAD", request.expects_continue, request.closes),
+                Err(_) => (false, false, true),
+            };
+            let body = wire.upload(expects);
+            let asked = match read {
+                Ok(Request { canonical, headers, .. }) => Asked { read: Ok(canonical), headers, body },
+                Err(refusal) => Asked { read: Err(Unread::Framing(refusal)), headers: http::HeaderMap::new(), body },
+            };
+            let mut handling = pin!(Arc::clone(self).handle(asked));
+            let answer = std::future::poll_fn(|cx| match handling.as_mut().poll(cx) {
+                Poll::Ready(answer) => Poll::Ready(Ok(answer)),
+                Poll::Pending => wire.lock().poll_gone(cx).map(Err),
+            });
+            let answer = answer.await?;
+            closes |= answer.headers().contains_key(CONNECTION) || self.is_draining();
+            let mut answer = Answer::begin(&wire, answer, (is_head, closes), &self.proxy.date);
+            std::future::poll_fn(|cx| answer.poll_send(cx)).await?;
+            drop(answer);
+            closes |= !std::future::poll_fn(|cx| wire.poll_body_over(cx)).await;
+            if closes {
+                break;
+            }
+        }
+        std::future::poll_fn(|cx| wire.lock().poll_shutdown(cx)).await?;
+        Ok(())
+    }
+
+    /// The next request, or `None` when there is none any more.
+    fn poll_request<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        wire: &Shared<S>,
+        idle: &mut Idle<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Result<Request, Refusal>>, Gone>> {
+        let mut wire = wire.lock();
+        if let Poll::Ready(read) = wire.poll_request(cx) {
+            return Poll::Ready(read);
+        }
+        if (self.is_draining() && wire.is_idle()) || idle.is_over(cx) {
+            return Poll::Ready(Ok(None));
+        }
+        Poll::Pending
+    }
+}
+
+/// How long a request is waited for: a timer that is set anew only when it has run out.
+struct Idle<'a> {
+    since: Instant,
+    sleep: Pin<&'a mut Sleep>,
+}
+
+impl Idle<'_> {
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        while self.sleep.as_mut().poll(cx).is_ready() {
+            let end = self.since + HEAD_TIMEOUT;
+            if clock::now() >= end {
+                return true;
+            }
+            self.sleep.as_mut().reset(end.into());
+        }
+        false
+    }
+}
+
+/// An answer on its way down.
+struct Answer<'a, S> {
+    wire: &'a Shared<S>,
+    body: Body,
+    writer: Writer,
+    staged: Staged,
+}
+
+/// The piece of a body that is being written.
+#[derive(Default)]
+enum Staged {
+    #[default]
+    Nothing,
+    /// It stands in the wire's buffer.
+    Copied(Piece),
+    /// It goes down as it is, behind the wire's buffer.
+    Whole(Piece),
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Answer<'a, S> {
+    /// Writes the head to the wire's buffer.
+    fn begin(wire: &'a Shared<S>, answer: Response<Body>, flags: (bool, bool), date: &Date) -> Self {
+        let (parts, body) = answer.into_parts();
+        let length = body.size_hint().exact();
+        let writer =
+            date.with(clock::wall(), |date| response::begin(&parts, length, flags, date, wire.lock().begin_answer()));
+        Self { wire, body, writer, staged: Staged::Nothing }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            if matches!(self.staged, Staged::Nothing) && !self.writer.is_over() {
+                match Pin::new(&mut self.body).poll_frame(cx) {
+                    Poll::Ready(Some(frame)) => {
+                        // Trailers are for nobody.
+                        if let Ok(piece) = frame?.into_data() {
+                            self.stage(piece)?;
+                        }
+                    }
+                    Poll::Ready(None) => self.writer.end(self.wire.lock().out())?,
+                    Poll::Pending => {
+                        ready!(self.poll_staged(cx))?;
+                        return self.wire.lock().poll_gone(cx).map(|gone| Err(gone.into()));
+                    }
+                }
+            }
+            ready!(self.poll_staged(cx))?;
+            if self.writer.is_over() {
+                return self.wire.lock().poll_flush(cx).map_err(Error::from);
+            }
+        }
+    }
+
+    fn stage(&mut self, piece: Piece) -> Result<(), Error> {
+        if !piece.has_remaining() {
+            return Ok(());
+        }
+        let mut wire = self.wire.lock();
+        let out = wire.out();
+        self.writer.begin_piece(piece.remaining(), out)?;
+        self.staged = if piece.remaining() <= SMALL {
+            out.extend_from_slice(piece.chunk());
+            self.writer.end_piece(out);
+            if self.body.is_end_stream() {
+                self.writer.end(out)?;
+            }
+            Staged::Copied(piece)
+        } else {
+            Staged::Whole(piece)
+        };
+        Ok(())
+    }
+
+    /// Writes the wire's buffer and what is staged. A piece counts as written only when it is.
+    fn poll_staged(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let mut wire = self.wire.lock();
+        ready!(wire.poll_write(cx))?;
+        match &mut self.staged {
+            Staged::Nothing => {}
+            Staged::Copied(piece) => piece.advance(piece.remaining()),
+            Staged::Whole(piece) => {
+                while piece.has_remaining() {
+                    let written = ready!(wire.poll_write_piece(cx, piece.chunk()))?;
+                    piece.advance(written);
+                }
+                self.writer.end_piece(wire.out());
+            }
+        }
+        drop(wire);
+        // The end of the last piece sets off much; the wire is not locked then.
+        self.staged = Staged::Nothing;
+        Poll::Ready(Ok(()))
+    }
+}
