@@ -18,6 +18,7 @@ mod reply;
 mod strict;
 mod tasks;
 pub mod tls;
+mod turns;
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -159,6 +160,14 @@ impl Proxy {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let turns = caller.turns();
+        turns.share(self.serve_in_turn(stream, caller, dialled)).await
+    }
+
+    async fn serve_in_turn<S>(self: Arc<Self>, stream: S, caller: Arc<Caller>, dialled: Dialled) -> Result<(), Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         if dialled.port != 443 {
             return self.serve_plain(stream, caller, dialled).await;
         }
@@ -192,6 +201,7 @@ impl Proxy {
 
 impl Connection {
     fn new(proxy: Arc<Proxy>, caller: Arc<Caller>, dialled: Dialled, server_name: Option<Box<str>>) -> Self {
+        let tasks = Tasks::new(caller.turns());
         Self {
             proxy,
             caller,
@@ -200,7 +210,7 @@ impl Connection {
             verdicts: None,
             memory: Memory::default(),
             open: Open::default(),
-            tasks: Tasks::default(),
+            tasks,
         }
     }
 
