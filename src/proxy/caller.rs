@@ -11,6 +11,8 @@ use crate::clock;
 use crate::identity::Identity;
 use crate::limits::{PreLimit, Quota};
 
+use super::turns::Turns;
+
 /// Requests of one session that are not over: twice what one HTTP/2 connection may have, and so few that one session
 /// is far from taking all places of an API.
 const MAX_IN_FLIGHT: usize = 256;
@@ -37,6 +39,7 @@ pub struct Caller {
     /// Apart from the refusals: whoever causes an alarm causes as many of those as they like.
     alarms: Records,
     in_flight: Arc<Semaphore>,
+    turns: Arc<Turns>,
     requests: Arc<AtomicU64>,
     over_rate: AtomicU64,
     over_flight: AtomicU64,
@@ -91,6 +94,7 @@ impl Caller {
             refusals: Records::new(),
             alarms: Records::new(),
             in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
+            turns: Arc::default(),
             requests,
             over_rate: AtomicU64::new(0),
             over_flight: AtomicU64::new(0),
@@ -111,6 +115,11 @@ impl Caller {
             over_refusals: self.refusals.over.swap(0, Ordering::Relaxed),
             over_alarms: self.alarms.over.swap(0, Ordering::Relaxed),
         }
+    }
+
+    /// Whose turn it is among the session's tasks.
+    pub(super) fn turns(&self) -> Arc<Turns> {
+        Arc::clone(&self.turns)
     }
 
     /// Room for one more request.

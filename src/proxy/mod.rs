@@ -18,6 +18,7 @@ mod records;
 mod reply;
 mod tasks;
 pub mod tls;
+mod turns;
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -201,6 +202,14 @@ impl Proxy {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let turns = caller.turns();
+        turns.share(self.serve_in_turn(stream, caller, dialled)).await
+    }
+
+    async fn serve_in_turn<S>(self: Arc<Self>, stream: S, caller: Arc<Caller>, dialled: Dialled) -> Result<(), Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         if dialled.port != 443 {
             return self.serve_plain(stream, caller, dialled).await;
         }
@@ -239,6 +248,7 @@ impl Connection {
         server_name: Option<Box<str>>,
         protocol: Protocol,
     ) -> Arc<Self> {
+        let tasks = Tasks::new(caller.turns());
         Arc::new(Self {
             proxy,
             caller,
@@ -248,7 +258,7 @@ impl Connection {
             draining: AtomicBool::new(false),
             memory: Memory::default(),
             open: Open::default(),
-            tasks: Tasks::default(),
+            tasks,
         })
     }
 

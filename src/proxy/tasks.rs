@@ -5,14 +5,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
+use super::turns::Turns;
+
 /// Where tasks are spawned. A task may hold this handle itself, so the tasks belong to an [`Owner`] and not to it.
-#[derive(Clone, Default)]
-pub(super) struct Tasks(Arc<Mutex<JoinSet<()>>>);
+#[derive(Clone)]
+pub(super) struct Tasks {
+    tasks: Arc<Mutex<JoinSet<()>>>,
+    turns: Arc<Turns>,
+}
 
 /// The owner of the tasks: when it is dropped, they are aborted.
 pub(super) struct Owner(Tasks);
 
 impl Tasks {
+    /// None yet; they will run in these turns.
+    pub(super) fn new(turns: Arc<Turns>) -> Self {
+        Self { tasks: Arc::default(), turns }
+    }
+
     /// Makes the caller the owner of all that is ever spawned here.
     pub(super) fn owner(&self) -> Owner {
         Owner(self.clone())
@@ -22,12 +32,13 @@ impl Tasks {
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks();
         while tasks.try_join_next().is_some() {}
+        let turns = Arc::clone(&self.turns);
         // A log line of a stream names its session.
-        tasks.spawn(task.in_current_span());
+        tasks.spawn(async move { turns.share(task).await }.in_current_span());
     }
 
     fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -33,7 +33,7 @@ pub use target::{Oddities, canonical_path, segments_equal};
 pub const MAX_METHOD: usize = 32;
 /// The longest request target: twice what browsers and servers commonly allow.
 pub const MAX_TARGET: usize = 16 * 1024;
-/// The most header lines: the HTTP/1.1 library reads no more, and would refuse without a decision id.
+/// The most header lines.
 pub const MAX_FIELDS: usize = 100;
 /// The most bytes of a head.
 pub const MAX_HEAD: usize = 64 * 1024;

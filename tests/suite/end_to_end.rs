@@ -4,6 +4,7 @@ mod road; // what works: every client, every method, every protocol
 mod hostile; // the client that cheats at its login
 mod login; // passwords, back-off, how many sessions there may be
 mod network; // what exists inside a tunnel, and what does not
+mod flood; // one tunnel floods, and another is served meanwhile
 mod tokens; // bearer tokens: whose, from whom, until when
 mod listener; // the outer port, for those who want no tunnel, or not properly
 mod operator; // start, health, sessions, drain

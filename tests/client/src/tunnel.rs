@@ -93,6 +93,7 @@ struct Core {
     status: watch::Sender<Status>,
     ended: Option<Ended>,
     paused: bool,
+    ignore_tcp: bool,
 }
 
 /// What the task and the streams share.
@@ -111,7 +112,7 @@ impl Shared {
 impl Core {
     /// Plaintext from the TLS stream.
     fn handle_input(&mut self, bytes: &[u8], now: std::time::Instant) {
-        let Self { sim, stack, tap, waits, .. } = self;
+        let Self { sim, stack, tap, waits, ignore_tcp, .. } = self;
         sim.handle_input_with(bytes, now, |packet| {
             let Some(ip) = tap.incoming(packet) else { return };
             if let Some(at) = waits.iter().position(|wait| (wait.wanted)(packet)) {
@@ -119,6 +120,7 @@ impl Core {
                 let _ = waits.swap_remove(at).found.send(packet.to_vec());
             }
             if ip.protocol == ip::TCP
+                && !*ignore_tcp
                 && let Some(stack) = stack
             {
                 stack.handle_packet(packet);
@@ -247,6 +249,7 @@ impl Tunnel {
             status: sender,
             ended: None,
             paused: false,
+            ignore_tcp: false,
         };
         let shared = Arc::new(Shared { core: Mutex::new(core), kick: Notify::new() });
         let mut task = JoinSet::new();
@@ -429,6 +432,11 @@ impl Tunnel {
     pub fn pause_reading(&self, pause: bool) {
         self.shared.lock().paused = pause;
         self.shared.kick.notify_one();
+    }
+
+    /// From now on TCP segments are counted and go no further, so that what nobody here asked for has no reset either.
+    pub fn ignore_tcp(&self) {
+        self.shared.lock().ignore_tcp = true;
     }
 
     /// Waits for the end.

@@ -5,21 +5,10 @@ use wicket_client::http::Request;
 use super::backend::Reply;
 use super::bench::{Bench, RULES, Setup, api};
 use super::door::{get, request};
-use super::h2::{CONTINUATION, END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM, block, frame, pseudo};
+use super::h2::{CONTINUATION, END_HEADERS, END_STREAM, Frames, HEADERS, block, frame, pseudo, rapid_resets};
 
 const ENHANCE_YOUR_CALM: u32 = 11;
 const REFUSED_STREAM: u32 = 7;
-
-/// So many requests, each taken back at once, on streams from this one on.
-fn rapid_resets(first: u32, count: u32) -> Vec<u8> {
-    let block = block(&pseudo("GET", "/v1/orders"));
-    let mut burst = Vec::new();
-    for number in (first..).step_by(2).take(count as usize) {
-        burst.extend(frame(HEADERS, END_HEADERS | END_STREAM, number, &block));
-        burst.extend(frame(RST_STREAM, 0, number, &8u32.to_be_bytes()));
-    }
-    burst
-}
 
 /// Somebody else on the same shard is served as ever.
 async fn check_neighbour(bench: &Bench) {
@@ -169,10 +158,11 @@ async fn nt_23_a_large_header_list_is_refused_on_http2() {
 async fn nt_23_rapid_resets_end_the_connection() {
     let bench = Bench::ordinary().await;
     let mut frames = Frames::open(&bench).await;
+    let block = block(&pseudo("GET", "/v1/orders"));
     let mut sent = 0;
     let mut taken = true;
     while sent < 100_000 && taken {
-        taken = frames.write(&rapid_resets(1 + 2 * sent, 100)).await;
+        taken = frames.write(&rapid_resets(&block, 1 + 2 * sent, 100)).await;
         sent += 100;
     }
     assert!(sent < 20_000, "{sent} resets were taken");
@@ -203,6 +193,27 @@ async fn nt_23_streams_beyond_the_limit_are_refused_and_cost_the_api_nothing() {
     frames.until_closed().await;
     assert_eq!(frames.goaway, Some(ENHANCE_YOUR_CALM), "and whoever does not stop is gone");
     bench.backend.ended(128).await;
+    check_neighbour(&bench).await;
+}
+
+#[tokio::test]
+async fn nt_23_a_hundred_thousand_streams_at_once_end_the_connection() {
+    let bench = Bench::ordinary().await;
+    let mut frames = Frames::open(&bench).await;
+    let block = block(&pseudo("GET", "/v1/orders"));
+    let mut sent = 0;
+    let mut taken = true;
+    while sent < 100_000 && taken {
+        let burst = (0..100).flat_map(|_| frame(HEADERS, END_HEADERS | END_STREAM, frames.number(), &block));
+        let burst: Vec<u8> = burst.collect();
+        taken = frames.write(&burst).await;
+        sent += 100;
+    }
+    assert!(sent < 20_000, "{sent} streams were taken");
+    frames.until_closed().await;
+    assert_eq!(frames.goaway, Some(ENHANCE_YOUR_CALM));
+    let seen = bench.backend.requests().len();
+    assert!(seen <= 128, "{seen} requests reached the API");
     check_neighbour(&bench).await;
 }
 

@@ -5,28 +5,28 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::time::timeout;
 
 use super::backend::PATIENCE;
 use super::bench::{Bench, ORDERS};
 
 pub(super) const DATA: u8 = 0;
-pub(super) const HEADERS: u8 = 1;
-pub(super) const RST_STREAM: u8 = 3;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;
 
-pub(super) const END_STREAM: u8 = 1;
+pub(crate) const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
-pub(super) const END_HEADERS: u8 = 4;
+pub(crate) const END_HEADERS: u8 = 4;
 
 /// What came for a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Got {
+pub(crate) struct Got {
     pub(super) headers: bool,
     pub(super) body: Vec<u8>,
     pub(super) ended: bool,
@@ -40,18 +40,18 @@ impl Got {
 }
 
 /// A client's end of an HTTP/2 connection on port 80.
-pub(super) struct Frames {
-    stream: DuplexStream,
+pub(crate) struct Frames<S = DuplexStream> {
+    stream: S,
     read: Vec<u8>,
     next: u32,
     streams: BTreeMap<u32, Got>,
     /// How much may be sent on a stream, and on all.
     pub(super) windows: (u32, u32),
-    pub(super) goaway: Option<u32>,
+    pub(crate) goaway: Option<u32>,
     pub(super) closed: bool,
 }
 
-pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a frame's length").to_be_bytes();
     let mut frame = length[1..].to_vec();
     frame.extend([kind, flags]);
@@ -61,7 +61,7 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 }
 
 /// A header block.
-pub(super) fn block(lines: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn block(lines: &[(&str, &[u8])]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in lines {
         block.push(0);
@@ -98,37 +98,20 @@ pub(super) fn pseudo<'a>(method: &'a str, path: &'a str) -> Vec<(&'a str, &'a [u
     ]
 }
 
+/// So many requests, each taken back at once, on streams from this one on.
+pub(crate) fn rapid_resets(block: &[u8], first: u32, count: u32) -> Vec<u8> {
+    let mut burst = Vec::new();
+    for number in (first..).step_by(2).take(count as usize) {
+        burst.extend(frame(HEADERS, END_HEADERS | END_STREAM, number, block));
+        burst.extend(frame(RST_STREAM, 0, number, &8u32.to_be_bytes()));
+    }
+    burst
+}
+
 impl Frames {
     /// Opens a connection to the orders with prior knowledge.
     pub(super) async fn open(bench: &Bench) -> Self {
-        let stream = bench.stream(&bench.alice(), ORDERS, 80);
-        let (streams, windows) = (BTreeMap::new(), (65_535, 65_535));
-        let mut frames = Self { stream, read: Vec::new(), next: 1, streams, windows, goaway: None, closed: false };
-        let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-        hello.extend(frame(SETTINGS, 0, 0, &[]));
-        assert!(frames.write(&hello).await);
-        frames
-    }
-
-    /// The number of a new stream.
-    pub(super) fn number(&mut self) -> u32 {
-        let number = self.next;
-        self.next += 2;
-        number
-    }
-
-    /// Sends bytes, reading meanwhile; tells whether the connection took them.
-    pub(super) async fn write(&mut self, bytes: &[u8]) -> bool {
-        let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
-        let read = &mut self.read;
-        let reading = async {
-            while matches!(reader.read_buf(read).await, Ok(1..)) {}
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            written = timeout(PATIENCE, writer.write_all(bytes)) => matches!(written, Ok(Ok(()))),
-            () = reading => unreachable!("it waits for the writer"),
-        }
+        Self::over(bench.stream(&bench.alice(), ORDERS, 80)).await
     }
 
     /// Opens a connection whose client takes everything, as far as HTTP/2 is asked, and asks so often for the same.
@@ -144,6 +127,37 @@ impl Frames {
         }
         timeout(PATIENCE, frames.stream.write_all(&bytes)).await.expect("room").expect("a connection");
         frames
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
+    /// Begins with prior knowledge on a stream that was opened.
+    pub(crate) async fn over(stream: S) -> Self {
+        let (streams, windows) = (BTreeMap::new(), (65_535, 65_535));
+        let mut frames = Self { stream, read: Vec::new(), next: 1, streams, windows, goaway: None, closed: false };
+        let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        hello.extend(frame(SETTINGS, 0, 0, &[]));
+        assert!(frames.write(&hello).await);
+        frames
+    }
+
+    /// The number of a new stream.
+    pub(super) fn number(&mut self) -> u32 {
+        let number = self.next;
+        self.next += 2;
+        number
+    }
+
+    /// Sends bytes, reading meanwhile; tells whether the connection took them; none that the server
+    /// has closed does.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> bool {
+        let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
+        let read = &mut self.read;
+        let reading = async { while matches!(reader.read_buf(read).await, Ok(1..)) {} };
+        tokio::select! {
+            written = timeout(PATIENCE, writer.write_all(bytes)) => matches!(written, Ok(Ok(()))),
+            () = reading => false,
+        }
     }
 
     /// A whole request; gives back its stream.
@@ -189,7 +203,7 @@ impl Frames {
     }
 
     /// Reads until the connection ends.
-    pub(super) async fn until_closed(&mut self) {
+    pub(crate) async fn until_closed(&mut self) {
         let waiting = async {
             while !self.closed {
                 self.step().await;

@@ -6,7 +6,7 @@
 mod backend; // an API that keeps what it saw and answers what it is told
 mod bench; // a proxy, its policies, its people
 mod door; // a client that sends any bytes
-mod h2; // HTTP/2 frame by frame
+pub(crate) mod h2; // HTTP/2 frame by frame
 mod issuer; // keys, and tokens that say anything
 
 mod flood; // too much, too slow, too many

@@ -1,0 +1,236 @@
+//! Turns: how the tasks of one session share their shard's thread with those of the others.
+//!
+//! The runtime takes tasks in the order in which they were woken and knows no sessions, so one session with thousands of
+//! requests would run thousands of tasks between any two of a neighbour. Here a session runs freely for [`TURN`]; after
+//! that its tasks queue, and only the first of them is awake, behind everybody else on the thread.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use crate::clock;
+
+/// How long a session may run before others on this thread get theirs.
+const TURN: Duration = Duration::from_millis(2);
+
+/// The turns of one session.
+#[derive(Default)]
+pub(super) struct Turns(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// What the session has run, less a [`TURN`] for each time that the others had theirs.
+    spent: Duration,
+    /// Who waits, in order of their numbers.
+    waiting: BTreeMap<u64, Waker>,
+    next: u64,
+}
+
+impl Turns {
+    /// Runs a future of this session when it is its turn.
+    pub(super) async fn share<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        let mut place = Place { turns: self, number: None };
+        poll_fn(|cx| {
+            ready!(place.poll(cx));
+            let began = clock::now();
+            let polled = future.as_mut().poll(cx);
+            self.state().spent += clock::now().saturating_duration_since(began);
+            polled
+        })
+        .await
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_first(&self, number: u64) -> bool {
+        self.waiting.first_key_value().is_some_and(|(first, _)| *first == number)
+    }
+
+    fn wake_first(&self) {
+        if let Some((_, waker)) = self.waiting.first_key_value() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// One future's place in the queue, if it has one.
+struct Place<'a> {
+    turns: &'a Turns,
+    number: Option<u64>,
+}
+
+impl Place<'_> {
+    /// Ready when the future may run once.
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.turns.state();
+        let Some(number) = self.number else {
+            if state.waiting.is_empty() && state.spent < TURN {
+                return Poll::Ready(());
+            }
+            let number = state.next;
+            state.next += 1;
+            state.waiting.insert(number, cx.waker().clone());
+            self.number = Some(number);
+            if state.is_first(number) {
+                cx.waker().wake_by_ref();
+            }
+            return Poll::Pending;
+        };
+        if !state.is_first(number) {
+            if let Some(waker) = state.waiting.get_mut(&number) {
+                waker.clone_from(cx.waker());
+            }
+            return Poll::Pending;
+        }
+        // It was behind everybody who was awake, so the others have had theirs.
+        state.spent = state.spent.saturating_sub(TURN);
+        if state.spent >= TURN {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        state.waiting.pop_first();
+        self.number = None;
+        // Before the future runs: should it panic, nobody waits for ever.
+        state.wake_first();
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let Some(number) = self.number else { return };
+        let mut state = self.turns.state();
+        let first = state.is_first(number);
+        state.waiting.remove(&number);
+        if first {
+            state.wake_first();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    /// Runs among the tasks; the future of a test has a place of its own in the runtime.
+    async fn in_a_task(future: impl Future<Output = ()> + Send + 'static) {
+        let mut task = JoinSet::new();
+        task.spawn(future);
+        task.join_next().await.unwrap().unwrap();
+    }
+
+    /// Goes behind everybody who is awake; tokio's own goes behind those who wait for a socket too.
+    async fn step_back() {
+        let mut stepped = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut stepped, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Has the thread for a whole turn.
+    fn work() {
+        let began = clock::now();
+        while clock::now() - began < TURN {
+            std::hint::spin_loop();
+        }
+    }
+
+    /// So many tasks of one session that do nothing but work, and how often they did.
+    fn busy(turns: &Arc<Turns>, tasks: usize) -> (JoinSet<()>, Arc<AtomicUsize>) {
+        let worked = Arc::new(AtomicUsize::new(0));
+        let mut busy = JoinSet::new();
+        for _ in 0..tasks {
+            let (turns, worked) = (Arc::clone(turns), Arc::clone(&worked));
+            busy.spawn(async move {
+                let working = async {
+                    loop {
+                        work();
+                        worked.fetch_add(1, Ordering::Relaxed);
+                        step_back().await;
+                    }
+                };
+                turns.share(working).await
+            });
+        }
+        (busy, worked)
+    }
+
+    #[tokio::test]
+    async fn a_session_with_many_tasks_runs_one_between_two_of_its_neighbour() {
+        let (_busy, worked) = busy(&Arc::default(), 100);
+        in_a_task(async move {
+            let neighbour = Turns::default();
+            let rounds = neighbour.share(async {
+                for _ in 0..10 {
+                    step_back().await;
+                }
+            });
+            rounds.await;
+            let worked = worked.load(Ordering::Relaxed);
+            assert!((1..=11).contains(&worked), "{worked} of them ran in ten rounds");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn every_task_of_a_session_has_its_turn() {
+        let turns = Arc::default();
+        let (_busy, _) = busy(&turns, 3);
+        let (mut tasks, done) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..20 {
+            let (turns, done) = (Arc::clone(&turns), Arc::clone(&done));
+            tasks.spawn(async move {
+                turns.share(step_back()).await;
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        tasks.join_all().await;
+        assert_eq!(done.load(Ordering::Relaxed), 20);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_ends_in_the_queue_or_by_a_panic_keeps_nobody_waiting() {
+        in_a_task(async {
+            let turns: Arc<Turns> = Arc::default();
+            turns.share(async { work() }).await;
+            let spawn = |tasks: &mut JoinSet<()>, what: fn()| {
+                let turns = Arc::clone(&turns);
+                tasks.spawn(async move { turns.share(async move { what() }).await })
+            };
+            let mut tasks = JoinSet::new();
+            let ended = spawn(&mut tasks, || unreachable!("it has ended"));
+            spawn(&mut tasks, || panic!("a bug of ours"));
+            spawn(&mut tasks, || {});
+            // All three wait now, and the first is the one that is awake.
+            step_back().await;
+            assert_eq!(turns.state().waiting.len(), 3);
+            ended.abort();
+            let mut outcomes = Vec::new();
+            while let Some(outcome) = tasks.join_next().await {
+                outcomes.push(outcome.map_err(|error| error.is_panic()));
+            }
+            outcomes.sort();
+            assert_eq!(outcomes, [Ok(()), Err(false), Err(true)]);
+            assert!(turns.state().waiting.is_empty());
+        })
+        .await;
+    }
+}
