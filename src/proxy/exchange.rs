@@ -58,7 +58,12 @@ impl Exchange {
         if !self.place.is_revoked() {
             self.complete();
         }
-        tracing::info!(decision = %self.decision, cause = refusal.cause.as_deref(), "no response from the upstream");
+        tracing::info!(
+            session = %self.session,
+            decision = %self.decision,
+            cause = refusal.cause.as_deref(),
+            "no response from the upstream"
+        );
         refusal.recorded()
     }
 
@@ -115,7 +120,7 @@ impl Drop for Exchange {
             upstream: head.and_then(|head| head.upstream),
         });
         if let Err(error) = self.audit.write(&record) {
-            tracing::error!(%error, decision = %self.decision, "the record of an end is lost");
+            tracing::error!(session = %self.session, %error, decision = %self.decision, "the record of an end is lost");
         }
     }
 }

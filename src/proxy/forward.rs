@@ -12,13 +12,15 @@ use super::Connection;
 use super::authorize::{Cleared, RoomFields};
 use super::challenges::strip_connection_logins;
 use super::exchange::Exchange;
-use super::headers::{self, Asserted, Assertion, Scheme};
+use super::headers::{self, Asserted, Assertion, Crossing, Scheme};
 use super::records::Judging;
 use super::reply::{RATE_LIMIT, RATE_LIMIT_POLICY, Refusal};
 use crate::audit::DecisionId;
 use crate::clock;
 use crate::identity::{Group, Identity, StatedGroups};
 use crate::policy::{Authorization, Permit};
+use crate::request::Protocol;
+use crate::upstream::http1::Lines;
 use crate::upstream::{BodyError, Download, RequestBody};
 
 /// What a client reads: our own words, or the upstream's.
@@ -56,18 +58,20 @@ impl Connection {
     {
         let Cleared { permit, identity, generation, target, room, cut, place } = cleared;
         let api = Arc::clone(permit.api());
-        headers::strip_inbound(&mut headers, permit.bundle().asserted_headers());
-        headers::join_cookies(&mut headers);
-        if api.upstream.authorization == Authorization::Strip {
-            headers::strip_authorization(&mut headers);
+        if self.protocol == Protocol::Http2 {
+            headers::join_cookies(&mut headers);
         }
         let mut body = RequestBody::new(body, target.max_body());
         let exchange = Exchange::begin(self, judging, body.sent(), place);
-        self.assert_identity(&mut headers, &permit, &identity, generation, judging.decision)
+        let mut lines = Lines::default();
+        self.assert_identity(&mut lines, &permit, &identity, generation, judging.decision)
             .map_err(|refusal| exchange.refused(refusal))?;
+        let sees_login = api.upstream.authorization != Authorization::Strip;
+        let crossing = Crossing::new(&headers, permit.bundle().asserted_headers(), sees_login);
+        headers.iter().filter(|(name, _)| crossing.lets(name)).for_each(|(name, value)| lines.push(name, value));
         body.hold(exchange.clone());
         let sent_at = clock::now();
-        let response = self.proxy.upstream.send(&target, &permit, &headers, body, &cut).await;
+        let response = self.proxy.upstream.send(&target, &permit, &lines, body, &cut).await;
         let response = response.map_err(|error| {
             if error.is_upstreams() {
                 exchange.upstream_failed();
@@ -98,10 +102,10 @@ impl Connection {
 }
 
 impl Connection {
-    /// Says who asks, over whatever the client said.
+    /// Says who asks.
     fn assert_identity(
         &self,
-        headers: &mut HeaderMap,
+        lines: &mut Lines,
         permit: &Permit,
         identity: &Identity,
         generation: u64,
@@ -119,10 +123,10 @@ impl Connection {
             })
         };
         let word = self.memory.word(generation, identity.token(), host, make).map_err(Refusal::headers)?;
-        word.set(headers, decision);
+        word.say(lines, decision);
         for (name, value) in permit.asserted_headers() {
             let name = HeaderName::try_from(name).map_err(Refusal::headers)?;
-            headers.insert(name, HeaderValue::try_from(value).map_err(Refusal::headers)?);
+            lines.push(&name, &HeaderValue::try_from(value).map_err(Refusal::headers)?);
         }
         Ok(())
     }

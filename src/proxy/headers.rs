@@ -1,8 +1,8 @@
-//! Which headers cross the proxy: in goes the header map that the HTTP library read, out comes the one that is sent on.
+//! Which headers cross the proxy: in go those that the client sent, out come the lines that the upstream reads.
 //!
-//! Three steps towards the upstream, in this order: [`strip_inbound`] takes away what belongs to this connection and
-//! whatever an upstream might mistake for the proxy's word, [`strip_authorization`] where the API wants it, and
-//! [`Asserted::set`] adds the proxy's word. As stripping comes first, no header of the client can remove one of ours.
+//! Towards the upstream, [`Crossing`] leaves out what belongs to this connection and whatever an upstream might mistake
+//! for the proxy's word, and [`Asserted`] is that word. No name of the one passes the other, so no header of the client
+//! can remove, double or change one of ours.
 //!
 //! RFC 9110 section 7.6.1 (hop-by-hop), RFC 7239 (Forwarded).
 
@@ -13,6 +13,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue}
 
 use crate::audit::DecisionId;
 use crate::identity::SessionId;
+use crate::upstream::http1::Lines;
 
 /// The person, percent-encoded.
 pub const USER: HeaderName = HeaderName::from_static("wicketgate-user");
@@ -31,8 +32,8 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 /// membership than the person has.
 const MAX_GROUPS_VALUE: usize = 7 * 1024;
 
-/// Headers of one connection (RFC 9110 section 7.6.1), whether or not `Connection` lists them. `Expect` is answered by
-/// this proxy; `Trailer` announces what is dropped.
+/// Headers of one connection (RFC 9110 section 7.6.1), whether or not `Connection` lists them. `Trailer` announces what is
+/// dropped.
 const HOP_BY_HOP: [&str; 11] = [
     "connection",
     "proxy-connection",
@@ -46,6 +47,9 @@ const HOP_BY_HOP: [&str; 11] = [
     "proxy-authorization",
     "proxy-authentication-info",
 ];
+
+/// What the proxy says itself of every request, or has answered.
+const OURS: [&str; 2] = ["host", "expect"];
 
 /// Names that upstreams take for the word of a proxy: exactly these. `-method` is `_method` folded; `proxy` becomes the
 /// environment variable HTTP_PROXY of CGI programs; `client-cert` is RFC 9440.
@@ -147,25 +151,40 @@ pub struct Assertion<'a, G> {
     pub scheme: Scheme,
 }
 
-/// An [`Assertion`] as headers, made once for many requests.
+/// An [`Assertion`] as header lines, made once for many requests.
 #[derive(Clone, Debug)]
-pub struct Asserted([(HeaderName, HeaderValue); 8]);
+pub struct Asserted(Lines);
 
-/// Removes what does not cross the proxy: the connection's headers, those that `Connection` lists, and those that are
-/// reserved. `reserved` are the names in the `[assert]` tables of all APIs.
-pub fn strip_inbound(headers: &mut HeaderMap, reserved: &[impl AsRef<str>]) {
-    strip_hop_by_hop(headers);
-    headers.remove(header::EXPECT);
-    remove_where(headers, |name| {
-        RESERVED_NAMES.iter().any(|reserved| folds_to(name, reserved))
-            || RESERVED_PREFIXES.iter().any(|prefix| begins_with(name, prefix))
-            || reserved.iter().any(|reserved| folds_to(name, reserved.as_ref()))
-    });
+/// Which of a request's headers cross the proxy: not the connection's, those that `Connection` lists, and those that
+/// are reserved.
+pub struct Crossing<'a, N> {
+    listed: Vec<&'a [u8]>,
+    reserved: &'a [N],
+    authorization: bool,
 }
 
-/// Removes the client's credentials, for an API that does not want to see them.
-pub fn strip_authorization(headers: &mut HeaderMap) {
-    headers.remove(header::AUTHORIZATION);
+impl<'a, N: AsRef<str>> Crossing<'a, N> {
+    /// `reserved` are the names in the `[assert]` tables of all APIs; `authorization` says whether the API wants to see
+    /// the client's credentials.
+    pub fn new(headers: &'a HeaderMap, reserved: &'a [N], authorization: bool) -> Self {
+        Self { listed: listed(headers).collect(), reserved, authorization }
+    }
+
+    /// Whether a header of this name crosses.
+    pub fn lets(&self, name: &HeaderName) -> bool {
+        let text = name.as_str();
+        if *name == header::AUTHORIZATION && !self.authorization {
+            return false;
+        }
+        let is_reserved = may_be_reserved(text)
+            && (is_hop_by_hop(text)
+                || OURS.iter().any(|ours| folds_to(text, ours))
+                || RESERVED_NAMES.iter().any(|reserved| folds_to(text, reserved))
+                || RESERVED_PREFIXES.iter().any(|prefix| begins_with(text, prefix)));
+        !is_reserved
+            && !self.listed.iter().any(|listed| listed.eq_ignore_ascii_case(text.as_bytes()))
+            && !self.reserved.iter().any(|reserved| folds_to(text, reserved.as_ref()))
+    }
 }
 
 /// Removes from a response what belongs to the upstream's connection. Nothing is reserved in this direction.
@@ -206,29 +225,29 @@ impl Asserted {
             IpAddr::V4(source) => format!("for={source};host={host};proto={proto}"),
             IpAddr::V6(source) => format!("for=\"[{source}]\";host={host};proto={proto}"),
         };
+        let mut lines = Lines::default();
         // HTTP/2 has no Host of its own, and an upstream must see the one that was judged.
         let host = HeaderValue::try_from(host)?;
-        Ok(Self([
-            (USER, HeaderValue::try_from(encode(assertion.user))?),
-            (GROUPS, HeaderValue::try_from(groups)?),
-            (SESSION, HeaderValue::from_bytes(&assertion.session.text())?),
-            (X_FORWARDED_FOR, HeaderValue::try_from(source.to_string())?),
-            (X_FORWARDED_HOST, host.clone()),
-            (X_FORWARDED_PROTO, HeaderValue::from_static(proto)),
-            (header::FORWARDED, HeaderValue::try_from(forwarded)?),
-            (header::HOST, host),
-        ]))
+        for (name, value) in [
+            (header::HOST, &host),
+            (USER, &HeaderValue::try_from(encode(assertion.user))?),
+            (GROUPS, &HeaderValue::try_from(groups)?),
+            (SESSION, &HeaderValue::from_bytes(&assertion.session.text())?),
+            (X_FORWARDED_FOR, &HeaderValue::try_from(source.to_string())?),
+            (X_FORWARDED_HOST, &host),
+            (X_FORWARDED_PROTO, &HeaderValue::from_static(proto)),
+            (header::FORWARDED, &HeaderValue::try_from(forwarded)?),
+        ] {
+            lines.push(&name, value);
+        }
+        Ok(Self(lines))
     }
 
-    /// Adds the proxy's word about the request of this decision. Each header replaces whatever stands there, so that an
-    /// upstream never sees two.
-    pub fn set(&self, headers: &mut HeaderMap, decision: DecisionId) {
-        headers.reserve(self.0.len() + 1);
-        for (name, value) in &self.0 {
-            headers.insert(name, value.clone());
-        }
+    /// Says it, about the request of this decision.
+    pub fn say(&self, lines: &mut Lines, decision: DecisionId) {
+        lines.extend(&self.0);
         let decision = HeaderValue::from_bytes(&decision.text()).expect("its alphabet is ASCII");
-        headers.insert(DECISION, decision);
+        lines.push(&DECISION, &decision);
     }
 }
 
@@ -263,23 +282,42 @@ fn push_encoded(value: &mut String, text: &str) {
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let listed: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .collect();
-    for name in listed {
-        headers.remove(name);
-    }
-    remove_where(headers, |name| HOP_BY_HOP.iter().any(|hop| folds_to(name, hop)));
-}
-
-fn remove_where(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
-    let unwanted: Vec<HeaderName> = headers.keys().filter(|name| is_unwanted(name.as_str())).cloned().collect();
+    let listed: Vec<HeaderName> = listed(headers).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
+    let unwanted = headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned();
+    let unwanted: Vec<HeaderName> = unwanted.chain(listed).collect();
     for name in unwanted {
         headers.remove(name);
     }
+}
+
+/// The names that `Connection` lists.
+fn listed(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let values = headers.get_all(header::CONNECTION).iter();
+    values.flat_map(|value| value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii))
+}
+
+fn is_hop_by_hop(name: &str) -> bool {
+    HOP_BY_HOP.iter().any(|hop| folds_to(name, hop))
+}
+
+/// Whether any name that does not cross begins as this one does: most headers of a client are known by their first
+/// letter to be harmless.
+fn may_be_reserved(name: &str) -> bool {
+    const FIRST: [bool; 256] = {
+        let mut first = [false; 256];
+        let tables: [&[&str]; 4] = [&OURS, &HOP_BY_HOP, &RESERVED_NAMES, &RESERVED_PREFIXES];
+        let mut table = 0;
+        while table < tables.len() {
+            let mut at = 0;
+            while at < tables[table].len() {
+                first[tables[table][at].as_bytes()[0] as usize] = true;
+                at += 1;
+            }
+            table += 1;
+        }
+        first
+    };
+    name.bytes().next().is_some_and(|byte| FIRST[usize::from(fold(byte))])
 }
 
 /// How the weakest reader of headers, a CGI environment, tells names apart: no case, and one sign for all that are
@@ -321,9 +359,31 @@ mod tests {
         }
     }
 
-    fn say(headers: &mut HeaderMap, assertion: &Assertion<'_, &str>) -> Result<(), NotAsserted> {
-        let decision = crate::audit::DecisionIds::new(1).next(std::time::UNIX_EPOCH);
-        Asserted::new(assertion).map(|word| word.set(headers, decision))
+    /// What an upstream reads: what crosses of a client's headers, and what is said of the client.
+    fn sent(
+        client: &HeaderMap,
+        reserved: &[&str],
+        assertion: Option<&Assertion<'_, &str>>,
+    ) -> Result<HeaderMap, NotAsserted> {
+        let mut lines = Lines::default();
+        let crossing = Crossing::new(client, reserved, true);
+        client.iter().filter(|(name, _)| crossing.lets(name)).for_each(|(name, value)| lines.push(name, value));
+        if let Some(assertion) = assertion {
+            let decision = crate::audit::DecisionIds::new(1).next(std::time::UNIX_EPOCH);
+            Asserted::new(assertion)?.say(&mut lines, decision);
+        }
+        let mut headers = HeaderMap::new();
+        for line in lines.as_bytes().split_inclusive(|&byte| byte == b'\n') {
+            let line = line.strip_suffix(b"\r\n").unwrap();
+            let colon = line.iter().position(|&byte| byte == b':').unwrap();
+            let name = HeaderName::from_bytes(&line[..colon]).unwrap();
+            headers.append(name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).unwrap());
+        }
+        Ok(headers)
+    }
+
+    fn crossed(client: &HeaderMap, reserved: &[&str]) -> HeaderMap {
+        sent(client, reserved, None).unwrap()
     }
 
     fn value<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
@@ -353,12 +413,10 @@ mod tests {
             "Client-Cert",
         ];
         for name in names {
-            let mut with = map(&[(name, "host=evil"), ("accept", "a/b"), (name, "host=evil")]);
-            let mut without = map(&[("accept", "a/b")]);
-            for headers in [&mut with, &mut without] {
-                strip_inbound(headers, NO_NAMES);
-                say(headers, &assertion(&["dev"])).unwrap();
-            }
+            let with = map(&[(name, "host=evil"), ("accept", "a/b"), (name, "host=evil")]);
+            let without = map(&[("accept", "a/b")]);
+            let [with, without] =
+                [with, without].map(|client| sent(&client, NO_NAMES, Some(&assertion(&["dev"]))).unwrap());
             assert_eq!(with, without, "{name}");
             assert!(!seen(&with).contains("evil"));
             assert_eq!(value(&with, "x-forwarded-host"), "orders.api.corp.example");
@@ -384,16 +442,12 @@ mod tests {
                 &[(&name, "good, evil")],
             ];
             for lines in spellings {
-                let mut headers = map(lines);
-                strip_inbound(&mut headers, &reserved);
-                assert!(!seen(&headers).contains("evil"), "{lines:?}");
-                say(&mut headers, &assertion(&["dev"])).unwrap();
+                let headers = sent(&map(lines), &reserved, Some(&assertion(&["dev"]))).unwrap();
                 assert!(!seen(&headers).contains("evil"), "{lines:?}");
             }
             for sign in "!#$%&'*+.^`|~".chars() {
                 let spelling = name.replace('-', &sign.to_string());
-                let mut headers = map(&[(&spelling, "evil")]);
-                strip_inbound(&mut headers, &reserved);
+                let headers = crossed(&map(&[(&spelling, "evil")]), &reserved);
                 assert!(headers.is_empty(), "a CGI environment reads {spelling} as {name}");
             }
             assert!(HeaderName::from_bytes(format!("{name} ").as_bytes()).is_err(), "a trailing space is no name");
@@ -412,25 +466,24 @@ mod tests {
             ("cookie", "a=1"),
             ("authorization", "Bearer x"),
         ];
-        let mut headers = map(&lines);
-        strip_inbound(&mut headers, &["x-employee"]);
-        assert_eq!(headers, map(&lines));
-        strip_authorization(&mut headers);
-        assert_eq!(headers, map(&lines[..7]));
+        let headers = map(&lines);
+        assert_eq!(crossed(&headers, &["x-employee"]), headers);
+        let without_login = Crossing::new(&headers, NO_NAMES, false);
+        let left_out: Vec<_> = headers.keys().filter(|name| !without_login.lets(name)).collect();
+        assert_eq!(left_out, ["authorization"]);
     }
 
     #[test]
     fn nt_18_connection_cannot_name_our_headers_away() {
-        let mut headers = map(&[
+        let client = map(&[
             ("connection", "x-user, authorization, Wicketgate-User,forwarded"),
-            ("connection", "close, x-hop, bad name"),
+            ("connection", "close, X-Hop, bad name"),
             ("x-user", "root"),
             ("x-hop", "1"),
             ("x-stays", "2"),
         ]);
-        strip_inbound(&mut headers, &["x-user"]);
-        assert_eq!(headers, map(&[("x-stays", "2")]));
-        say(&mut headers, &assertion(&["dev", "ops"])).unwrap();
+        assert_eq!(crossed(&client, &["x-user"]), map(&[("x-stays", "2")]));
+        let headers = sent(&client, &["x-user"], Some(&assertion(&["dev", "ops"]))).unwrap();
         assert_eq!(value(&headers, "wicketgate-user"), "alice");
         assert_eq!(value(&headers, "wicketgate-groups"), "dev,ops");
         assert_eq!(value(&headers, "forwarded"), "for=192.0.2.60;host=orders.api.corp.example;proto=https");
@@ -442,18 +495,14 @@ mod tests {
         for name in
             ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Method", "_method", "X_HTTP_METHOD"]
         {
-            let mut headers = map(&[(name, "DELETE")]);
-            strip_inbound(&mut headers, NO_NAMES);
-            assert!(headers.is_empty(), "{name}");
+            assert!(crossed(&map(&[(name, "DELETE")]), NO_NAMES).is_empty(), "{name}");
         }
     }
 
     #[test]
     fn hop_by_hop_headers_cross_in_neither_direction() {
         let lines = [("keep-alive", "1"), ("connection", "x-a"), ("x-a", "1"), ("upgrade", "b"), ("te", "trailers")];
-        let mut request = map(&lines);
-        strip_inbound(&mut request, NO_NAMES);
-        assert!(request.is_empty());
+        assert!(crossed(&map(&lines), NO_NAMES).is_empty());
         let mut response = map(&[&lines[..], &[("x-user", "1"), ("forwarded", "2"), ("set-cookie", "3")]].concat());
         strip_response(&mut response);
         assert_eq!(response, map(&[("x-user", "1"), ("forwarded", "2"), ("set-cookie", "3")]));
@@ -461,21 +510,29 @@ mod tests {
 
     #[test]
     fn names_are_encoded_so_that_a_list_stays_a_list() {
-        let mut headers = HeaderMap::new();
+        let nobody = HeaderMap::new();
+        let say = |assertion: &Assertion<'_, &str>| sent(&nobody, NO_NAMES, Some(assertion));
         let groups = ["a,b", "Domain Users", "50%", "b\u{fc}ro\r\nX: y"];
         let named =
             Assertion { user: "al\u{ef}ce\n", source: "::ffff:192.0.2.1".parse().unwrap(), ..assertion(&groups) };
-        say(&mut headers, &named).unwrap();
+        let headers = say(&named).unwrap();
         assert_eq!(value(&headers, "wicketgate-groups"), "a%2Cb,Domain%20Users,50%25,b%C3%BCro%0D%0AX:%20y");
         assert_eq!(value(&headers, "wicketgate-user"), "al%C3%AFce%0A");
         assert_eq!(value(&headers, "x-forwarded-for"), "192.0.2.1");
         let six = Assertion { source: "2001:db8::1".parse().unwrap(), ..assertion(&["a"]) };
-        say(&mut headers, &six).unwrap();
+        let headers = say(&six).unwrap();
         assert_eq!(value(&headers, "forwarded"), "for=\"[2001:db8::1]\";host=orders.api.corp.example;proto=https");
         let many = vec!["group"; 2000];
         let got = 2000 * 6 - 1;
-        let Err(NotAsserted::TooManyGroups(error)) = say(&mut headers, &assertion(&many)) else { panic!("they fit") };
+        let Err(NotAsserted::TooManyGroups(error)) = say(&assertion(&many)) else { panic!("they fit") };
         assert_eq!(error, TooManyGroups { limit: MAX_GROUPS_VALUE, got });
+    }
+
+    #[test]
+    fn nothing_that_is_said_of_a_client_crosses_from_it() {
+        let said = sent(&HeaderMap::new(), NO_NAMES, Some(&assertion(&["dev"]))).unwrap();
+        assert_eq!(said.len(), 9);
+        assert!(crossed(&said, NO_NAMES).is_empty());
     }
 
     #[test]

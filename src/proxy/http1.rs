@@ -31,12 +31,12 @@ use wire::Shared;
 const SMALL: usize = 4096;
 
 impl Connection {
-    /// Serves the requests of a stream, until the client or an answer closes it, or the server drains.
-    pub(super) async fn serve_requests<S>(self: &Arc<Self>, stream: S) -> Result<(), Error>
+    /// Serves the requests of a stream, of which `begin` was read already, until the client or an answer closes it, or the server drains.
+    pub(super) async fn serve_requests<S>(self: &Arc<Self>, stream: S, begin: &[u8]) -> Result<(), Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let wire = Shared::new(stream, self.dialled.port);
+        let wire = Shared::new(stream, self.dialled.port, begin);
         let mut idle = Idle { since: clock::now(), sleep: pin!(tokio::time::sleep(HEAD_TIMEOUT)) };
         loop {
             idle.since = clock::now();

@@ -217,7 +217,7 @@ impl Proxy {
             self.snapshots.load().services.get(&dialled.address).cloned().ok_or(Error::NoHost(dialled.address))?;
         let (stream, hello) = tls::accept(stream, config).await?;
         let protocol = if hello.h2 { Protocol::Http2 } else { Protocol::Http1 };
-        Connection::new(self, caller, dialled, hello.server_name, protocol).serve(stream).await
+        Connection::new(self, caller, dialled, hello.server_name, protocol).serve(stream, &[]).await
     }
 
     /// Port 80: HTTP/2 by prior knowledge begins with its preface (RFC 9113 3.3), anything else is HTTP/1.1.
@@ -235,8 +235,7 @@ impl Proxy {
             }
         }
         let protocol = if begin == *PREFACE { Protocol::Http2 } else { Protocol::Http1 };
-        let stream = Rewound { begin: begin[..read].to_vec(), read: 0, stream };
-        Connection::new(self, caller, dialled, None, protocol).serve(stream).await
+        Connection::new(self, caller, dialled, None, protocol).serve(stream, &begin[..read]).await
     }
 }
 
@@ -262,14 +261,15 @@ impl Connection {
         })
     }
 
-    async fn serve<S>(self: Arc<Self>, stream: S) -> Result<(), Error>
+    /// Serves a stream whose first bytes were read already.
+    async fn serve<S>(self: Arc<Self>, stream: S, begin: &[u8]) -> Result<(), Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         match self.protocol {
-            Protocol::Http1 => self.supervise(self.serve_requests(stream), |_| {}).await,
+            Protocol::Http1 => self.supervise(self.serve_requests(stream, begin), |_| {}).await,
             Protocol::Http2 => {
-                let serving = self.serve_h2(stream);
+                let serving = self.serve_h2(Rewound { begin: begin.to_vec(), read: 0, stream });
                 self.supervise(serving, GracefulConnection::graceful_shutdown).await
             }
         }

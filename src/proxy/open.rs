@@ -1,6 +1,6 @@
 //! The requests of one connection that have a permit and are not over: looked at again, and cut when they may not go on.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -34,7 +34,7 @@ pub(super) struct Open {
 #[derive(Default)]
 struct Requests {
     next: u64,
-    open: HashMap<u64, OpenRequest>,
+    open: BTreeMap<u64, OpenRequest>,
     /// When they want to be looked at.
     look_at: Option<Instant>,
 }

@@ -103,7 +103,7 @@ impl Connection {
             other,
         });
         if let Err(error) = self.proxy.audit.write(&alarm) {
-            tracing::error!(%error, "an alarm is lost");
+            tracing::error!(session = %login.tunnel().session, %error, "an alarm is lost");
         }
     }
 
@@ -125,7 +125,7 @@ impl Connection {
         }
         let rule = refusal.rule.as_deref().or_else(|| judging.rule.as_ref().map(RuleId::as_str));
         if let Err(error) = self.record(Outcome::Deny, reason, rule, judging, login, &[]) {
-            tracing::error!(%error, "the record of a refusal is lost");
+            tracing::error!(session = %login.tunnel().session, %error, "the record of a refusal is lost");
         }
     }
 

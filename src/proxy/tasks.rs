@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::JoinSet;
-use tracing::Instrument as _;
 
 use super::turns::Turns;
 
@@ -33,8 +32,7 @@ impl Tasks {
         let mut tasks = self.tasks();
         while tasks.try_join_next().is_some() {}
         let turns = Arc::clone(&self.turns);
-        // A log line of a stream names its session.
-        tasks.spawn(async move { turns.share(task).await }.in_current_span());
+        tasks.spawn(async move { turns.share(task).await });
     }
 
     fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {

@@ -154,7 +154,7 @@ impl Connections {
                         streams.spawn(async move {
                             let _open = (OpenStream::new(session), Counted::new(telemetry::STREAMS));
                             serving.await
-                        }.in_current_span());
+                        });
                     }
                     Step::WorldRefused => tracing::info!(
                         "this client sends connections for the internet into the tunnel: its profile is force-tunnel; \

@@ -3,6 +3,7 @@
 //! Both bodies live in here, and whoever moves them borrows them for one step. So a cut frees the client's body, the
 //! upstream's connection and what was held for them at once, also when nobody asks for the next step any more.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -74,8 +75,7 @@ impl Cut {
     }
 
     /// Runs `work` until it is done, or gives `None` when the exchange is cut.
-    pub(super) async fn guard<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = std::pin::pin!(work);
+    pub(super) async fn guard<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
         std::future::poll_fn(|cx| {
             {
                 let mut state = self.lock();
@@ -208,10 +208,8 @@ fn park(slot: &mut Option<Waker>, cx: &Context<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::Pin;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use http::HeaderMap;
     use http_body_util::Empty;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
@@ -219,6 +217,7 @@ mod tests {
     use crate::upstream::MIN_BODY;
     use crate::upstream::body::{Progress, RequestBody};
     use crate::upstream::exchange::Outgoing;
+    use crate::upstream::http1::Lines;
     use crate::upstream::pool::{Idle, Pool};
 
     struct Told(Arc<AtomicBool>);
@@ -249,7 +248,7 @@ mod tests {
         let (upstream, ours) = tokio::io::duplex(4096);
         let places = Arc::new(tokio::sync::Semaphore::new(1));
         let place = places.try_acquire_owned().expect("a place");
-        let request = Outgoing { method: "POST", target: "/", headers: &HeaderMap::new(), body };
+        let request = Outgoing { method: "POST", target: "/", headers: &Lines::default(), body };
         let back_to = (Arc::<Pool>::default(), 0);
         (upstream, Exchange::new(Idle::new(Box::new(ours)), request, 8192, back_to, place))
     }
@@ -266,7 +265,8 @@ mod tests {
         body.hold(Arc::new(Told(Arc::clone(&freed))));
         let (mut upstream, held) = exchange(body);
         cut.begin(held);
-        let mut waiting = std::pin::pin!(cut.guard(std::future::pending::<()>()));
+        let endless_wait = std::pin::pin!(std::future::pending::<()>());
+        let mut waiting = std::pin::pin!(cut.guard(endless_wait));
         assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         assert!(!freed.load(Ordering::Relaxed));
         cut.cut();
@@ -308,7 +308,8 @@ mod tests {
             assert!(read > 0);
             upstream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").await.expect("room");
         };
-        let head = cut.guard(std::future::poll_fn(|cx| cut.poll_head(cx)));
+        let head = std::pin::pin!(std::future::poll_fn(|cx| cut.poll_head(cx)));
+        let head = cut.guard(head);
         let (head, ()) = tokio::join!(head, answer);
         head.expect("no cut").expect("a head");
         let body = cut.receive(None);

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Response};
+use http::Response;
 use tokio::io::AsyncWrite as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::io::poll_read_buf;
 
 use super::body::{BodyError, Held, RequestBody};
 use super::connect::Stream;
-use super::http1::{Event, Reader, Unreadable, Writer};
+use super::http1::{Event, Lines, Reader, Unreadable, Writer};
 use super::pool::{Idle, Pool};
 
 /// Why an exchange cannot go on.
@@ -52,7 +52,7 @@ pub(super) struct Outgoing<'a> {
     pub(super) method: &'a str,
     /// In origin form.
     pub(super) target: &'a str,
-    pub(super) headers: &'a HeaderMap,
+    pub(super) headers: &'a Lines,
     pub(super) body: RequestBody,
 }
 

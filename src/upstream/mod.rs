@@ -12,17 +12,19 @@ mod pool;
 mod target;
 
 use std::collections::HashSet;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::{HeaderMap, Response};
+use http::Response;
 
 use crate::policy::Permit;
 pub use body::{BodyError, Download, Held, RequestBody, Sent};
 use body::{Pace, Progress};
 pub use cut::Cut;
 use exchange::{Exchange, Failure, Outgoing};
+use http1::Lines;
 use pool::{Idle, Pool};
 pub use target::{Authorities, ClientCertificate, Target, TargetError};
 
@@ -126,7 +128,7 @@ impl Upstream {
         &self,
         target: &Arc<Target>,
         permit: &Permit,
-        headers: &HeaderMap,
+        headers: &Lines,
         body: RequestBody,
         cut: &Cut,
     ) -> Result<Response<Download>, Error> {
@@ -138,7 +140,7 @@ impl Upstream {
         &self,
         target: &Arc<Target>,
         permit: &Permit,
-        headers: &HeaderMap,
+        headers: &Lines,
         body: RequestBody,
         cut: &Cut,
     ) -> Result<Response<Download>, Error> {
@@ -146,10 +148,13 @@ impl Upstream {
         body.check_announced().map_err(|source| Error::RequestBody { target: name(), source })?;
         let place = target.enter().ok_or_else(|| Error::Busy { target: name(), limit: target.in_flight_limit() })?;
         let progress = Arc::clone(body.progress());
-        let response = async {
+        let response = pin!(async {
             let connection = match self.pool.take(target.id()) {
                 Some(connection) => connection,
-                None => Idle::new(connect::connect(target).await.map_err(|error| Error::connect(target, &error))?),
+                // In a box of its own, so that a request on a kept connection does not carry the size of a handshake.
+                None => {
+                    Idle::new(Box::pin(connect::connect(target)).await.map_err(|error| Error::connect(target, &error))?)
+                }
             };
             let (method, path) = (permit.request().method(), permit.request().origin_form(permit.upstream_path()));
             let request = Outgoing { method, target: &path, headers, body };
@@ -157,8 +162,8 @@ impl Upstream {
             let back_to = (Arc::clone(&self.pool), target.id());
             cut.begin(Exchange::new(connection, request, max_head, back_to, place));
             std::future::poll_fn(|cx| cut.poll_head(cx)).await.map_err(|failure| Error::of(target, failure))
-        };
-        let head = cut.guard(patient(response, &progress, target)).await;
+        });
+        let head = cut.guard(pin!(patient(response, &progress, target))).await;
         let head = head.ok_or_else(|| Error::Cut { target: name() })???;
         let pace = (!progress.is_finished()).then(|| Pace::new(progress, target.timeout()));
         let download = cut.receive(pace);
@@ -176,9 +181,12 @@ impl Upstream {
 }
 
 /// Waits for a response's head as long as the target's timeout, counted anew while the client's body still comes.
-async fn patient<T>(response: impl Future<Output = T>, progress: &Progress, target: &Target) -> Result<T, Error> {
+async fn patient<T>(
+    mut response: Pin<&mut impl Future<Output = T>>,
+    progress: &Progress,
+    target: &Target,
+) -> Result<T, Error> {
     let within = target.timeout();
-    let mut response = std::pin::pin!(response);
     loop {
         let sent = progress.sent();
         if let Ok(response) = tokio::time::timeout(within, response.as_mut()).await {

@@ -1,6 +1,6 @@
 //! The connections of one shard that no exchange has, by target.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Waker};
@@ -41,7 +41,7 @@ pub(super) struct Pool(Mutex<Inner>);
 #[derive(Default)]
 struct Inner {
     /// The youngest last.
-    idle: HashMap<u64, Vec<(Idle, Instant)>>,
+    idle: BTreeMap<u64, Vec<(Idle, Instant)>>,
     /// Whether somebody looks at them.
     watched: bool,
     watch: JoinSet<()>,

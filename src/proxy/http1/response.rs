@@ -7,7 +7,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
 use http::{StatusCode, response};
 
 use crate::clock;
-use crate::upstream::http1::{Writer, write_headers};
+use crate::upstream::http1::{Writer, write_line};
 
 /// Writes the head of a response whose body has this length, unknown for `None`, and says how the body is framed.
 /// `is_head` answers a HEAD request.
@@ -24,7 +24,7 @@ pub(super) fn begin(
     out.push(b' ');
     out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
-    write_headers(headers, out);
+    headers.iter().for_each(|(name, value)| write_line(name, value, out));
     if !headers.contains_key(DATE) {
         out.extend_from_slice(b"date: ");
         out.extend_from_slice(date);

@@ -64,8 +64,9 @@ impl<S> Clone for Shared<S> {
 }
 
 impl<S> Shared<S> {
-    pub(super) fn new(stream: S, port: u16) -> Self {
-        let framing = Framing::new(port);
+    pub(super) fn new(stream: S, port: u16, begin: &[u8]) -> Self {
+        let mut framing = Framing::new(port);
+        framing.buffer().extend_from_slice(begin);
         let (out, waiting) = (Vec::new(), None);
         Self(Arc::new(Mutex::new(Wire { stream, framing, out, written: 0, answered: false, unwanted: false, waiting })))
     }

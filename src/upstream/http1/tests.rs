@@ -1,5 +1,4 @@
 use bytes::{BufMut as _, BytesMut};
-use http::HeaderMap;
 use http_body::SizeHint;
 use proptest::prelude::*;
 
@@ -146,12 +145,12 @@ fn a_response_that_does_not_end_is_refused_at_its_limit() {
 
 /// What a request looks like on the wire.
 fn write(headers: &[(&str, &str)], hint: Option<SizeHint>, pieces: &[&str]) -> Result<String, Unwritable> {
-    let mut map = HeaderMap::new();
+    let mut lines = Lines::default();
     for (name, value) in headers {
-        map.append(http::HeaderName::from_bytes(name.as_bytes()).expect("a name"), value.parse().expect("a value"));
+        lines.push(&name.parse().expect("a name"), &value.parse().expect("a value"));
     }
     let mut out = Vec::new();
-    let mut writer = Writer::begin("PUT", "/a?b", &map, hint, &mut out);
+    let mut writer = Writer::begin("PUT", "/a?b", &lines, hint, &mut out);
     for piece in pieces {
         writer.piece(piece.as_bytes(), &mut out)?;
     }

@@ -2,8 +2,7 @@
 
 use std::io::Write as _;
 
-use http::HeaderMap;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http_body::SizeHint;
 
 /// Why a body cannot go on: it is not the one that its head announced.
@@ -33,16 +32,15 @@ pub enum Writer {
 
 impl Writer {
     /// Writes the head of a request, and says how its body is framed. `body` is `None` where there is none.
-    pub fn begin(method: &str, target: &str, headers: &HeaderMap, body: Option<SizeHint>, out: &mut Vec<u8>) -> Self {
+    pub fn begin(method: &str, target: &str, lines: &Lines, body: Option<SizeHint>, out: &mut Vec<u8>) -> Self {
         for part in [method, " ", target, " HTTP/1.1\r\n"] {
             out.extend_from_slice(part.as_bytes());
         }
-        write_headers(headers, out);
-        // A client that says that there is nothing of it is told apart from one that says nothing.
-        let is_announced = headers.contains_key(CONTENT_LENGTH);
+        out.extend_from_slice(&lines.bytes);
         match body {
             Some(hint) => Self::frame(hint.exact(), out),
-            None if is_announced => Self::frame(Some(0), out),
+            // A client that says that there is nothing of it is told apart from one that says nothing.
+            None if lines.announced => Self::frame(Some(0), out),
             None => {
                 out.extend_from_slice(b"\r\n");
                 Self::Over
@@ -129,13 +127,42 @@ impl Writer {
     }
 }
 
-/// Writes header lines, without those that frame the body: where one ends, the next message begins, so whoever writes
-/// the body says it.
-pub fn write_headers(headers: &HeaderMap, out: &mut Vec<u8>) {
-    for (name, value) in headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING) {
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
+/// Header lines, without those that frame the body: where one ends, the next message begins, so whoever writes the body
+/// says it.
+#[derive(Clone, Debug, Default)]
+pub struct Lines {
+    bytes: Vec<u8>,
+    /// There was a Content-Length.
+    announced: bool,
+}
+
+impl Lines {
+    /// Adds a line.
+    pub fn push(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.announced |= *name == CONTENT_LENGTH;
+        write_line(name, value, &mut self.bytes);
     }
+
+    /// Adds lines.
+    pub fn extend(&mut self, lines: &Self) {
+        self.bytes.extend_from_slice(&lines.bytes);
+        self.announced |= lines.announced;
+    }
+
+    /// As they stand on the wire.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Writes a header line, unless it is one that frames the body.
+pub fn write_line(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
+    if *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING {
+        return;
+    }
+    out.reserve(name.as_str().len() + value.len() + 4);
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
