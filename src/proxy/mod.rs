@@ -29,6 +29,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -312,25 +314,37 @@ impl Connection {
         let tasks = self.tasks.owner();
         let _last = self.open.last_cut();
         let mut serving = std::pin::pin!(serving);
-        let mut generations: watch::Receiver<u64> = self.proxy.snapshots.generations();
-        generations.mark_unchanged();
-        let mut drain = self.proxy.drain.clone();
         let mut drain_it = Some(drain_it);
+        // Polled when it was woken itself, and not with every packet.
+        let mut rare = FuturesUnordered::new();
+        rare.push(self.next(Rare::of(&self.proxy)));
         loop {
             tokio::select! {
                 served = serving.as_mut() => break served?,
-                Ok(()) = generations.changed() => if !self.rejudge() { return Ok(()) },
-                () = self.open.due() => if !self.rejudge() { return Ok(()) },
-                () = drain.draining(), if drain_it.is_some() => {
-                    self.draining.store(true, Ordering::Relaxed);
-                    if let Some(drain_it) = drain_it.take() {
-                        drain_it(serving.as_mut());
+                Some((next, source)) = rare.next() => {
+                    match next {
+                        Next::Look => if !self.rejudge() { return Ok(()) },
+                        Next::Drain => if let Some(drain_it) = drain_it.take() {
+                            self.draining.store(true, Ordering::Relaxed);
+                            drain_it(serving.as_mut());
+                        }
                     }
+                    rare.push(self.next(source));
                 }
             }
         }
         tasks.finish().await;
         Ok(())
+    }
+
+    async fn next(&self, mut rare: Rare) -> (Next, Rare) {
+        let next = tokio::select! {
+            Ok(()) = rare.generations.changed() => Next::Look,
+            () = self.open.due() => Next::Look,
+            () = rare.drain.draining(), if !rare.draining => Next::Drain,
+        };
+        rare.draining |= matches!(next, Next::Drain);
+        (next, rare)
     }
 
     fn is_draining(&self) -> bool {
@@ -363,6 +377,27 @@ impl Connection {
             response.headers_mut().insert(name, value);
         }
         response
+    }
+}
+
+/// What seldom happens to a connection.
+enum Next {
+    /// Its open requests are to be looked at.
+    Look,
+    /// The server drains.
+    Drain,
+}
+
+/// Where that comes from.
+struct Rare {
+    generations: watch::Receiver<u64>,
+    drain: Watch,
+    draining: bool,
+}
+
+impl Rare {
+    fn of(proxy: &Proxy) -> Self {
+        Self { generations: proxy.snapshots.generations(), drain: proxy.drain.clone(), draining: false }
     }
 }
 

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::login::{self, NotLoggedIn, Over, Refused};
@@ -137,15 +140,20 @@ impl Connections {
 
     /// Serves the streams of a session until the tunnel, its person or its time ends.
     async fn serve_streams(&self, driver: &mut Driver, session: &Arc<Session>, caller: &Arc<Caller>) -> Gone {
-        let mut generations = self.shared.snapshots.generations();
         let mut streams = JoinSet::new();
-        let mut why_ended = pin!(session.ended());
-        let mut too_old = pin!(tokio::time::sleep(self.shared.max_session));
-        let mut sum = pin!(tokio::time::sleep(Duration::ZERO));
-        let mut sum_due = false;
+        let oldest = Instant::from_std(clock::now()) + self.shared.max_session;
+        // Polled when it was woken itself, and not with every packet.
+        let mut rare = FuturesUnordered::<Pin<Box<dyn Future<Output = Rare> + Send + '_>>>::new();
+        rare.push(Box::pin(next_generation(self.shared.snapshots.generations())));
+        rare.push(Box::pin(async move { Rare::Ended(session.ended().await) }));
+        rare.push(Box::pin(async move {
+            tokio::time::sleep_until(oldest).await;
+            Rare::TooOld
+        }));
+        rare.push(Box::pin(pre_limited(caller)));
         self.look_again(driver, session);
         loop {
-            tokio::select! {
+            let next = tokio::select! {
                 step = driver.next() => match step {
                     Step::Stream(stream, accepted) => {
                         let dialled = Dialled { address: accepted.address, port: accepted.port };
@@ -155,28 +163,37 @@ impl Connections {
                             let _open = (OpenStream::new(session), Counted::new(telemetry::STREAMS));
                             serving.await
                         });
+                        continue;
                     }
-                    Step::WorldRefused => tracing::info!(
-                        "this client sends connections for the internet into the tunnel: its profile is force-tunnel; \
-                         switch on split tunnelling"
-                    ),
+                    Step::WorldRefused => {
+                        tracing::info!(
+                            "this client sends connections for the internet into the tunnel: its profile is \
+                             force-tunnel; switch on split tunnelling"
+                        );
+                        continue;
+                    }
                     Step::Ended(ended) => return Gone::Tunnel(ended),
-                    Step::Login(_) | Step::Identification(_) | Step::Up(_) => {}
+                    Step::Login(_) | Step::Identification(_) | Step::Up(_) => continue,
                 },
-                Some(served) = streams.join_next() => report(served),
-                () = caller.pre_limited(), if !sum_due => {
-                    sum.as_mut().reset(Instant::from_std(clock::now() + SUM));
-                    sum_due = true;
+                Some(served) = streams.join_next() => {
+                    report(served);
+                    continue;
                 }
-                () = &mut sum, if sum_due => {
+                Some(next) = rare.next() => next,
+            };
+            match next {
+                Rare::Generation(generations) => {
+                    self.look_again(driver, session);
+                    rare.push(Box::pin(next_generation(generations)));
+                }
+                Rare::PreLimited => {
                     self.shared.pre_limited(session, caller.take_pre_limited());
-                    sum_due = false;
+                    rare.push(Box::pin(pre_limited(caller)));
                 }
-                Ok(()) = generations.changed() => self.look_again(driver, session),
-                () = &mut too_old => session.end(Why::TooOld),
-                why = &mut why_ended => {
+                Rare::TooOld => session.end(Why::TooOld),
+                Rare::Ended(why) => {
                     let gone = match why {
-                        Why::Drain => self.let_finish(driver, session, &mut streams, too_old.as_mut()).await,
+                        Why::Drain => self.let_finish(driver, session, &mut streams, oldest).await,
                         Why::Killed | Why::Replaced | Why::Disabled | Why::TooOld => Gone::Session(why),
                     };
                     // Streams first: what they carry must not outlive the decision to end the session.
@@ -211,8 +228,9 @@ impl Connections {
         driver: &mut Driver,
         session: &Session,
         streams: &mut JoinSet<Result<(), crate::proxy::Error>>,
-        mut too_old: Pin<&mut Sleep>,
+        oldest: Instant,
     ) -> Gone {
+        let mut too_old = pin!(tokio::time::sleep_until(oldest));
         let mut generations = self.shared.snapshots.generations();
         let mut grace = pin!(tokio::time::sleep(self.shared.grace));
         let mut cut = pin!(session.ended_at_once());
@@ -241,6 +259,33 @@ impl Connections {
         let answered = async { while !matches!(driver.next().await, Step::Ended(_)) {} };
         drop(tokio::time::timeout(FAREWELL, answered).await);
     }
+}
+
+/// What seldom happens to a session.
+enum Rare {
+    /// There is a new snapshot; the receiver waits for the next one.
+    Generation(watch::Receiver<u64>),
+    /// There is something to sum.
+    PreLimited,
+    /// It has lasted as long as a session may.
+    TooOld,
+    /// It was ended.
+    Ended(Why),
+}
+
+async fn next_generation(mut generations: watch::Receiver<u64>) -> Rare {
+    match generations.changed().await {
+        Ok(()) => Rare::Generation(generations),
+        // The server is gone, and there are no more of them.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Waits until there is something to sum, and for more of it.
+async fn pre_limited(caller: &Caller) -> Rare {
+    caller.pre_limited().await;
+    tokio::time::sleep(SUM).await;
+    Rare::PreLimited
 }
 
 /// A session from its first record to its last, which is written whatever becomes of the task.
