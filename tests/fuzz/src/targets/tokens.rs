@@ -99,8 +99,10 @@ fn judge(raw: &str) -> Result<Verified, TokenRefusal> {
     }
     if let Err(refusal) = &verdict {
         let told = refusal.to_string();
+        // A fuzzer finds our own words too, so only what may be a signature counts as one.
         let signature = raw.rsplit('.').next().unwrap_or_default();
-        assert!(told.len() <= 2048 && !(signature.len() > 40 && told.contains(signature)), "{told}");
+        let is_secret = signature.len() > 40 && URL_SAFE_NO_PAD.decode(signature).is_ok();
+        assert!(told.len() <= 2048 && !(is_secret && told.contains(signature)), "{told}");
     }
     verdict
 }
