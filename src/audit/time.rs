@@ -1,5 +1,6 @@
 //! Wall-clock time in print: RFC 3339, UTC, milliseconds.
 
+use std::cell::Cell;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,21 +17,40 @@ impl Rfc3339 {
     pub(super) fn text(self) -> [u8; 24] {
         let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
         let millis = u64::try_from(since.as_millis()).map_or(LAST, |millis| millis.min(LAST));
-        let (days, in_day) = (millis / 86_400_000, millis % 86_400_000);
-        let (year, month, day) = civil(days);
-        let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);
-        let (second, milli) = (in_day / 1000 % 60, in_day % 1000);
-        let mut text = *b"0000-00-00T00:00:00.000Z";
-        for (end, mut number) in [(4, year), (7, month), (10, day), (13, hour), (16, minute), (19, second), (23, milli)]
-        {
-            let mut at = end;
-            while number > 0 && at > 0 {
-                at -= 1;
-                text[at] = b'0' + u8::try_from(number % 10).unwrap_or(0);
-                number /= 10;
-            }
+        // Most records of a thread are of the second of the one before.
+        let (second, mut text) = SECOND.get();
+        if second != millis / 1000 {
+            text = of_second(millis / 1000);
+            SECOND.set((millis / 1000, text));
         }
+        write_number(&mut text, 23, millis % 1000);
         text
+    }
+}
+
+thread_local! {
+    /// A second since the epoch, and its text.
+    static SECOND: Cell<(u64, [u8; 24])> = const { Cell::new((0, *b"1970-01-01T00:00:00.000Z")) };
+}
+
+fn of_second(second: u64) -> [u8; 24] {
+    let (days, in_day) = (second / 86_400, second % 86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (in_day / 3600, in_day / 60 % 60, in_day % 60);
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    for (end, number) in [(4, year), (7, month), (10, day), (13, hour), (16, minute), (19, second)] {
+        write_number(&mut text, end, number);
+    }
+    text
+}
+
+/// Writes digits over zeros.
+fn write_number(text: &mut [u8; 24], end: usize, mut number: u64) {
+    let mut at = end;
+    while number > 0 && at > 0 {
+        at -= 1;
+        text[at] = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
     }
 }
 

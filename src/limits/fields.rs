@@ -62,6 +62,11 @@ fn parameter(field: &mut String, name: &str, number: u64) {
 fn string(text: &str) -> String {
     let mut string = String::with_capacity(text.len() + 2 + 2 * 23);
     string.push('"');
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+        string.push_str(text);
+        string.push('"');
+        return string;
+    }
     for byte in text.bytes().filter(|byte| matches!(byte, b' '..=b'~')) {
         if matches!(byte, b'"' | b'\\') {
             string.push('\\');

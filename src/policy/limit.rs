@@ -69,7 +69,7 @@ pub(crate) fn append(key: &mut String, name: &str, value: &str) {
         }
         return;
     }
-    if !value.contains([' ', '%']) {
+    if value.bytes().all(|byte| !matches!(byte, b' ' | b'%')) {
         key.push_str(value);
         return;
     }

@@ -45,6 +45,7 @@ pub struct Fields<'a> {
     connection_upgrades: bool,
     connection_closes: bool,
     authorization: Option<&'a [u8]>,
+    carries_token: bool,
     content_type: bool,
     cookie: bool,
 }
@@ -101,6 +102,7 @@ impl<'a> Fields<'a> {
             connection_upgrades: false,
             connection_closes: false,
             authorization: None,
+            carries_token: false,
             content_type: false,
             cookie: false,
         }
@@ -137,7 +139,8 @@ impl<'a> Fields<'a> {
             Known::ContentLength => once(&mut self.content_length, value, "content-length"),
             Known::Authorization => {
                 once(&mut self.authorization, value, "authorization")?;
-                check_authorization(value)
+                self.carries_token = check_authorization(value)?;
+                Ok(())
             }
             Known::ContentType => {
                 if std::mem::replace(&mut self.content_type, true) {
@@ -195,7 +198,7 @@ impl<'a> Fields<'a> {
 
     /// Whether Authorization carries an access token.
     pub(super) fn carries_token(&self) -> bool {
-        self.authorization.and_then(token).is_some()
+        self.carries_token
     }
 
     /// Whether Connection says that no request follows.
@@ -282,8 +285,8 @@ pub fn logs_in_connection(scheme: &[u8]) -> bool {
     [&b"ntlm"[..], b"negotiate"].iter().any(|bound| scheme.eq_ignore_ascii_case(bound))
 }
 
-/// A token has neither comma nor white space; what has is two tokens, or two credentials.
-fn check_authorization(value: &[u8]) -> Result<(), Malformed> {
+/// Whether there is an access token. It has neither comma nor white space; what has is two tokens, or two credentials.
+fn check_authorization(value: &[u8]) -> Result<bool, Malformed> {
     let (scheme, _) = credentials(value).ok_or(Malformed::Credentials)?;
     if logs_in_connection(scheme) {
         return Err(Malformed::ConnectionLogin);
@@ -293,7 +296,7 @@ fn check_authorization(value: &[u8]) -> Result<(), Malformed> {
         Some(token) if token.iter().fold(false, |found, &byte| found | matches!(byte, b',' | b' ' | b'\t')) => {
             Err(Malformed::TwoTokens)
         }
-        Some(_) | None => Ok(()),
+        token => Ok(token.is_some()),
     }
 }
 
