@@ -600,6 +600,18 @@ fn a_host_that_would_move_is_warned_of() {
     assert_eq!(after.warnings[0].message, message);
 }
 
+/// Any text may be a group of an issuer or of the user file, so it is the files' own tests that know the names.
+#[test]
+fn nt_51_a_misspelt_group_fails_the_tests_of_the_file_that_needs_it() {
+    let identity = IDENTITY.replacen("{ groups = [\"dev\"] }", "{ groups = [\"dve\"] }", 1);
+    assert_ne!(identity, IDENTITY);
+    let test = "\n¦[[test]]\nname = \"t\"\nas = { groups = [\"dev\"] }\nreq = \"GET /x\"\nexpect = \"allow\"\n";
+    let api = orders("", &format!("{READ}{test}"));
+    complains(Severity::Error, "test-failed", &[("_identity.toml", &identity), ("orders.toml", &api)]);
+    let (api, _) = unmarked(&api);
+    load(&[("_identity.toml", IDENTITY), ("orders.toml", &api)]);
+}
+
 #[test]
 fn a_failing_test_refuses_the_bundle_and_says_what_came() {
     let test =
