@@ -31,7 +31,8 @@ use wire::Shared;
 const SMALL: usize = 4096;
 
 impl Connection {
-    /// Serves the requests of a stream, of which `begin` was read already, until the client or an answer closes it, or the server drains.
+    /// Serves the requests of a stream, of which `begin` was read already, until the client or an answer closes it, or
+    /// the server drains.
     pub(super) async fn serve_requests<S>(self: &Arc<Self>, stream: S, begin: &[u8]) -> Result<(), Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
