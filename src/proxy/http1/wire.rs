@@ -46,7 +46,7 @@ pub(super) struct Wire<S> {
     answered: bool,
     /// Nobody reads the rest of the body.
     unwanted: bool,
-    /// The connection, while it waits for the end of the body.
+    /// The connection, which learns from whoever reads the body that it is over.
     waiting: Option<Waker>,
 }
 
@@ -153,6 +153,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Reads ahead while a request is handled, because that is how a client that leaves is seen.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
         if self.framing.is_in_body() {
+            self.waiting = Some(cx.waker().clone());
             return Poll::Pending;
         }
         while self.framing.ahead() < MAX_AHEAD {

@@ -158,6 +158,26 @@ async fn a_client_that_leaves_before_the_answer_is_recorded() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_after_its_upload_ends_the_request_upstream() {
+    let bench = Bench::ordinary().await;
+    for (begun, lines, begin, end) in [
+        (1, "Content-Length: 10\r\n", "first", "final"),
+        (2, "Transfer-Encoding: chunked\r\n", "5\r\nfirst\r\n", "5\r\nfinal\r\n0\r\n\r\n"),
+    ] {
+        bench.backend.answer(Reply::Early(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello".to_vec()));
+        let mut door = bench.door();
+        door.write(request("POST", "/v1/orders", lines) + begin).await;
+        door.read_through("hello").await;
+        door.write(end).await;
+        bench.backend.read_whole(begun).await;
+        drop(door);
+        bench.backend.ended(begun).await;
+        let end = bench.end(bench.backend.last().header("wicketgate-decision").unwrap()).await;
+        assert_eq!((&end["result"], &end["req"]["bytes"]), (&"client-gone".into(), &10.into()), "{end}");
+    }
+}
+
+#[tokio::test]
 async fn the_last_request_of_a_connection_says_so() {
     let bench = Bench::ordinary().await;
     let mut door = bench.door();
