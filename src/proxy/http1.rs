@@ -149,7 +149,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Answer<'a, S> {
                     Poll::Ready(None) => self.writer.end(self.wire.lock().out())?,
                     Poll::Pending => {
                         ready!(self.poll_staged(cx))?;
-                        return self.wire.lock().poll_gone(cx).map(|gone| Err(gone.into()));
+                        let mut wire = self.wire.lock();
+                        if let Poll::Ready(Err(error)) = wire.poll_flush(cx) {
+                            return Poll::Ready(Err(error.into()));
+                        }
+                        return wire.poll_gone(cx).map(|gone| Err(gone.into()));
                     }
                 }
             }
