@@ -96,7 +96,7 @@ impl<S> Shared<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
     /// Waits for the end of a request's body when its answer is sent. False when the next request is out of reach: more
-    /// of an unwanted body is to come than is at hand.
+    /// of an unwanted body is to come than is at hand, or its framing is broken.
     pub(super) fn poll_body_over(&self, cx: &mut Context<'_>) -> Poll<bool> {
         let mut wire = self.lock();
         let mut thrown_away = 0;
@@ -115,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
                 Ok(Some(Piece::Data(_))) | Err(_) => return Poll::Ready(false),
             }
         }
-        Poll::Ready(true)
+        Poll::Ready(!wire.framing.is_broken())
     }
 }
 

@@ -1,5 +1,6 @@
 //! One message, one length: whatever two parsers could cut differently is refused, and ends the connection.
 
+use super::backend::Reply;
 use super::bench::{Bench, ORDERS, RULES, Setup};
 use super::door::{get, post, request};
 use super::targets::Numbers;
@@ -126,6 +127,18 @@ async fn nt_20_a_body_that_breaks_its_framing_never_becomes_a_whole_request() {
             assert!(!body.contains(odd), "{odd} in {body:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn nt_20_a_body_that_breaks_after_its_answer_ends_the_connection() {
+    let bench = Bench::ordinary().await;
+    bench.backend.answer(Reply::Early(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec()));
+    let mut door = bench.door();
+    let answer = door.send(request("POST", "/v1/orders", "Transfer-Encoding: chunked\r\n") + "5\r\nhello\r\n").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    door.write(format!("x\r\n{SMUGGLED}")).await;
+    door.check_closed().await;
+    assert!(!bench.backend.only().whole);
 }
 
 #[tokio::test]
