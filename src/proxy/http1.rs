@@ -58,6 +58,8 @@ impl Connection {
             });
             let answer = answer.await?;
             closes |= answer.headers().contains_key(CONNECTION) || self.is_draining();
+            // An unwanted body that is not at hand ends the connection, and the answer says so.
+            closes |= std::future::poll_fn(|cx| Poll::Ready(wire.poll_body_over(cx) == Poll::Ready(false))).await;
             let mut answer = Answer::begin(&wire, answer, (is_head, closes), &self.proxy.date);
             std::future::poll_fn(|cx| answer.poll_send(cx)).await?;
             drop(answer);

@@ -168,6 +168,17 @@ async fn nt_20_the_body_of_a_denied_request_is_not_the_next_request() {
 }
 
 #[tokio::test]
+async fn a_refusal_says_whether_the_connection_goes_on() {
+    let bench = Bench::ordinary().await;
+    let mut door = bench.door();
+    let answer = door.send(post("/v1/admin", "hello")).await;
+    assert_eq!((answer.status, answer.header("connection")), (403, None), "the body was at hand");
+    let answer = door.send(request("POST", "/v1/admin", "Content-Length: 5\r\n") + "hell").await;
+    assert_eq!((answer.status, answer.header("connection")), (403, Some("close")), "the rest may never come");
+    door.check_closed().await;
+}
+
+#[tokio::test]
 async fn chunks_arrive_whole_and_in_one_spelling() {
     let bench = Bench::ordinary().await;
     let head = request("POST", "/v1/orders", "Transfer-Encoding: chunked\r\n");
