@@ -98,6 +98,11 @@ impl Framing {
         matches!(self.state, State::Length { .. } | State::Chunked(_) | State::Trailers)
     }
 
+    /// Whether a body was not framed as it said: what follows it is nobody's.
+    pub fn is_broken(&self) -> bool {
+        matches!(self.state, State::Broken(_))
+    }
+
     /// How much of the body is to come, where that is known.
     pub fn left(&self) -> Option<u64> {
         match self.state {

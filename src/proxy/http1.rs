@@ -59,6 +59,8 @@ impl Connection {
             });
             let answer = answer.await?;
             closes |= answer.headers().contains_key(CONNECTION) || self.is_draining();
+            // An unwanted body that is not at hand ends the connection, and the answer says so.
+            closes |= std::future::poll_fn(|cx| Poll::Ready(wire.poll_body_over(cx) == Poll::Ready(false))).await;
             let mut answer = Answer::begin(&wire, answer, (is_head, closes), &self.proxy.date);
             std::future::poll_fn(|cx| answer.poll_send(cx)).await?;
             drop(answer);
@@ -150,7 +152,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Answer<'a, S> {
                     Poll::Ready(None) => self.writer.end(self.wire.lock().out())?,
                     Poll::Pending => {
                         ready!(self.poll_staged(cx))?;
-                        return self.wire.lock().poll_gone(cx).map(|gone| Err(gone.into()));
+                        let mut wire = self.wire.lock();
+                        if let Poll::Ready(Err(error)) = wire.poll_flush(cx) {
+                            return Poll::Ready(Err(error.into()));
+                        }
+                        return wire.poll_gone(cx).map(|gone| Err(gone.into()));
                     }
                 }
             }

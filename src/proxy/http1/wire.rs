@@ -42,11 +42,13 @@ pub(super) struct Wire<S> {
     /// Written by us, not yet by the stream: `out[written..]`.
     out: Vec<u8>,
     written: usize,
+    /// The stream holds nothing back of what it has taken.
+    flushed: bool,
     /// An answer has begun: it is too late to ask for the body.
     answered: bool,
     /// Nobody reads the rest of the body.
     unwanted: bool,
-    /// The connection, while it waits for the end of the body.
+    /// The connection, which learns from whoever reads the body that it is over.
     waiting: Option<Waker>,
 }
 
@@ -67,8 +69,16 @@ impl<S> Shared<S> {
     pub(super) fn new(stream: S, port: u16, begin: &[u8]) -> Self {
         let mut framing = Framing::new(port);
         framing.buffer().extend_from_slice(begin);
-        let (out, waiting) = (Vec::new(), None);
-        Self(Arc::new(Mutex::new(Wire { stream, framing, out, written: 0, answered: false, unwanted: false, waiting })))
+        Self(Arc::new(Mutex::new(Wire {
+            stream,
+            framing,
+            out: Vec::new(),
+            written: 0,
+            flushed: true,
+            answered: false,
+            unwanted: false,
+            waiting: None,
+        })))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Wire<S>> {
@@ -86,7 +96,7 @@ impl<S> Shared<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
     /// Waits for the end of a request's body when its answer is sent. False when the next request is out of reach: more
-    /// of an unwanted body is to come than is at hand.
+    /// of an unwanted body is to come than is at hand, or its framing is broken.
     pub(super) fn poll_body_over(&self, cx: &mut Context<'_>) -> Poll<bool> {
         let mut wire = self.lock();
         let mut thrown_away = 0;
@@ -105,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shared<S> {
                 Ok(Some(Piece::Data(_))) | Err(_) => return Poll::Ready(false),
             }
         }
-        Poll::Ready(true)
+        Poll::Ready(!wire.framing.is_broken())
     }
 }
 
@@ -153,6 +163,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Reads ahead while a request is handled, because that is how a client that leaves is seen.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
         if self.framing.is_in_body() {
+            self.waiting = Some(cx.waker().clone());
             return Poll::Pending;
         }
         while self.framing.ahead() < MAX_AHEAD {
@@ -176,6 +187,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Writes all that is in `out`.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.out.len() {
+            self.flushed = false;
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.out[self.written..]))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -189,14 +201,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Writes some of a piece, past `out`.
     pub(super) fn poll_write_piece(&mut self, cx: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>> {
+        self.flushed = false;
         match ready!(Pin::new(&mut self.stream).poll_write(cx, piece))? {
             0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             written => Poll::Ready(Ok(written)),
         }
     }
 
+    /// Makes the stream pass on what it has taken: TLS keeps what its own stream has no room for.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        if !self.flushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.flushed = true;
+        }
+        Poll::Ready(Ok(()))
     }
 
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -223,7 +241,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Body for Upload<S> {
             if std::mem::take(&mut this.expects) && !wire.answered {
                 wire.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
             }
-            if !wire.answered && !wire.out.is_empty() {
+            if !wire.answered {
                 ready!(wire.poll_write(cx))?;
                 ready!(wire.poll_flush(cx))?;
             }

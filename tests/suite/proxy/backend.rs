@@ -204,6 +204,12 @@ impl Backend {
         self.until("a request", |state| state.requests.len() >= count).await;
     }
 
+    /// Waits until so many requests have come with all of their bodies.
+    pub(super) async fn read_whole(&self, count: usize) {
+        let whole = |state: &State| state.requests.iter().filter(|request| request.whole).count();
+        self.until("the end of a request", |state| whole(state) >= count).await;
+    }
+
     async fn until(&self, what: &str, done: impl Fn(&State) -> bool) {
         let mut changes = self.changes.subscribe();
         let waiting = async {

@@ -1,5 +1,6 @@
 //! One message, one length: whatever two parsers could cut differently is refused, and ends the connection.
 
+use super::backend::Reply;
 use super::bench::{Bench, ORDERS, RULES, Setup};
 use super::door::{get, post, request};
 use super::targets::Numbers;
@@ -129,6 +130,18 @@ async fn nt_20_a_body_that_breaks_its_framing_never_becomes_a_whole_request() {
 }
 
 #[tokio::test]
+async fn nt_20_a_body_that_breaks_after_its_answer_ends_the_connection() {
+    let bench = Bench::ordinary().await;
+    bench.backend.answer(Reply::Early(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec()));
+    let mut door = bench.door();
+    let answer = door.send(request("POST", "/v1/orders", "Transfer-Encoding: chunked\r\n") + "5\r\nhello\r\n").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    door.write(format!("x\r\n{SMUGGLED}")).await;
+    door.check_closed().await;
+    assert!(!bench.backend.only().whole);
+}
+
+#[tokio::test]
 async fn nt_20_what_follows_a_refused_request_is_never_read() {
     let bench = Bench::ordinary().await;
     for first in ["/v1/orders/../admin", "/v1/orders#x"] {
@@ -152,6 +165,17 @@ async fn nt_20_the_body_of_a_denied_request_is_not_the_next_request() {
         assert!(answer.cut || answer.status == 200, "{answer:?}");
     }
     assert!(bench.backend.requests().iter().all(|seen| seen.target() == "/v1/orders/next"));
+}
+
+#[tokio::test]
+async fn a_refusal_says_whether_the_connection_goes_on() {
+    let bench = Bench::ordinary().await;
+    let mut door = bench.door();
+    let answer = door.send(post("/v1/admin", "hello")).await;
+    assert_eq!((answer.status, answer.header("connection")), (403, None), "the body was at hand");
+    let answer = door.send(request("POST", "/v1/admin", "Content-Length: 5\r\n") + "hell").await;
+    assert_eq!((answer.status, answer.header("connection")), (403, Some("close")), "the rest may never come");
+    door.check_closed().await;
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! What comes back: streamed as it comes, without the upstream's hop, and with an honest end.
 
+use std::time::Duration;
+
 use super::backend::Reply;
 use super::bench::{Bench, ORDERS, RULES, Setup};
-use super::door::{get, request};
+use super::door::{Door, get, request};
 
 fn ok(lines: &str, body: &str) -> Reply {
     Reply::text(&format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: {}\r\n\r\n{body}", body.len()))
@@ -155,6 +157,41 @@ async fn a_client_that_leaves_before_the_answer_is_recorded() {
     bench.backend.ended(1).await;
     let end = bench.end(bench.backend.only().header("wicketgate-decision").unwrap()).await;
     assert_eq!((&end["result"], &end["resp"]["status"]), (&"client-gone".into(), &serde_json::Value::Null), "{end}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_after_its_upload_ends_the_request_upstream() {
+    let bench = Bench::ordinary().await;
+    for (begun, lines, begin, end) in [
+        (1, "Content-Length: 10\r\n", "first", "final"),
+        (2, "Transfer-Encoding: chunked\r\n", "5\r\nfirst\r\n", "5\r\nfinal\r\n0\r\n\r\n"),
+    ] {
+        bench.backend.answer(Reply::Early(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello".to_vec()));
+        let mut door = bench.door();
+        door.write(request("POST", "/v1/orders", lines) + begin).await;
+        door.read_through("hello").await;
+        door.write(end).await;
+        bench.backend.read_whole(begun).await;
+        drop(door);
+        bench.backend.ended(begun).await;
+        let end = bench.end(bench.backend.last().header("wicketgate-decision").unwrap()).await;
+        assert_eq!((&end["result"], &end["req"]["bytes"]), (&"client-gone".into(), &10.into()), "{end}");
+    }
+}
+
+#[tokio::test]
+async fn what_has_come_of_a_response_goes_down_through_tls_while_the_rest_is_waited_for() {
+    let bench = Bench::ordinary().await;
+    let (pipe, reply) = Reply::pipe();
+    bench.backend.answer(reply);
+    let mut door = Door::new(bench.tls(ORDERS, &[b"http/1.1"]).await);
+    door.write(get("/v1/orders")).await;
+    // More than the stream takes, and less than that and TLS take together.
+    let begin = "x".repeat(100_000);
+    pipe.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{begin}last").into_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    door.read_through("last").await;
+    drop(pipe);
 }
 
 #[tokio::test]
