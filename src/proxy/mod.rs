@@ -22,7 +22,7 @@ mod turns;
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -229,12 +229,19 @@ impl Proxy {
     {
         let mut begin = [0; PREFACE.len()];
         let mut read = 0;
+        let mut drain = self.drain.clone();
+        let mut deadline = pin!(tokio::time::sleep(HEAD_TIMEOUT));
         while read < begin.len() && begin[..read] == PREFACE[..read] {
-            match tokio::time::timeout(HEAD_TIMEOUT, stream.read(&mut begin[read..])).await {
-                Ok(Ok(0)) | Err(_) => return Ok(()),
-                Ok(Ok(more)) => read += more,
-                Ok(Err(error)) => return Err(error.into()),
+            let more = tokio::select! {
+                biased;
+                more = stream.read(&mut begin[read..]) => more?,
+                () = drain.draining(), if read == 0 => 0,
+                () = &mut deadline => 0,
+            };
+            if more == 0 {
+                return Ok(());
             }
+            read += more;
         }
         let protocol = if begin == *PREFACE { Protocol::Http2 } else { Protocol::Http1 };
         Connection::new(self, caller, dialled, None, protocol).serve(stream, &begin[..read]).await
@@ -313,7 +320,7 @@ impl Connection {
     {
         let tasks = self.tasks.owner();
         let _last = self.open.last_cut();
-        let mut serving = std::pin::pin!(serving);
+        let mut serving = pin!(serving);
         let mut drain_it = Some(drain_it);
         // Polled when it was woken itself, and not with every packet.
         let mut rare = FuturesUnordered::new();

@@ -224,7 +224,7 @@ impl Setup {
             alice: RefCell::new(None),
             audit,
             prelimit: self.prelimit,
-            _drain: drain,
+            drain,
         };
         *bench.alice.borrow_mut() = Some(bench.caller("alice"));
         bench
@@ -320,8 +320,7 @@ pub(super) struct Bench {
     alice: RefCell<Option<Arc<Caller>>>,
     audit: PathBuf,
     prelimit: u32,
-    /// Never signalled: a bench does not drain.
-    _drain: Drain,
+    drain: Drain,
 }
 
 impl Bench {
@@ -448,6 +447,11 @@ impl Bench {
     pub(super) fn disable(&self, name: &str) {
         self.users.set_disabled(name, true).expect("a user");
         self.renew();
+    }
+
+    /// Tells the proxy that its open requests are its last.
+    pub(super) fn drain(&self) {
+        self.drain.signal();
     }
 
     /// All records so far.

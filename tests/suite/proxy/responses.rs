@@ -206,6 +206,30 @@ async fn the_last_request_of_a_connection_says_so() {
 }
 
 #[tokio::test]
+async fn a_drain_ends_connections_between_two_requests() {
+    let bench = Bench::ordinary().await;
+    let (mut silent, mut idle, mut begun) = (bench.door(), bench.door(), bench.door());
+    assert_eq!(idle.get("/v1/orders").await.status, 200);
+    let whole = get("/v1/orders");
+    begun.write(&whole[..1]).await;
+    let (pipe, reply) = Reply::pipe();
+    bench.backend.answer(reply);
+    let mut asked = bench.door();
+    asked.write(get("/v1/orders") + &get("/v1/orders/2")).await;
+    bench.backend.came(2).await;
+    bench.drain();
+    silent.check_closed().await;
+    idle.check_closed().await;
+    pipe.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello".to_vec()).await.unwrap();
+    let last = asked.answer().await;
+    assert_eq!((last.text().as_str(), last.header("connection")), ("hello", Some("close")));
+    asked.check_closed().await;
+    let last = begun.send(&whole[1..]).await;
+    assert_eq!((last.status, last.header("connection")), (200, Some("close")), "its head had begun to come");
+    begun.check_closed().await;
+}
+
+#[tokio::test]
 async fn nt_20_a_response_with_two_lengths_has_one_for_the_client() {
     let bench = Bench::ordinary().await;
     bench.backend.answer(Reply::text(
