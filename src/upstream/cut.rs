@@ -169,7 +169,7 @@ impl Cut {
             Some(Err(failure)) => {
                 // The connection to the client throws away what it has not written when it learns of this: not in the
                 // same turn, in which it may have been given the pieces before.
-                self.end(BodyError::Broken(failure.to_string()));
+                self.end(BodyError::Upstream(failure.to_string()));
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
