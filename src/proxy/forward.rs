@@ -183,7 +183,7 @@ impl Relayed {
             self.exchange.add(frame.data_ref().map_or(0, |data| data.len() as u64));
         }
         match &frame {
-            Some(Err(BodyError::Broken(_))) => self.exchange.upstream_failed(),
+            Some(Err(BodyError::Upstream(_))) => self.exchange.upstream_failed(),
             Some(Err(_)) => {}
             Some(Ok(_)) | None if self.body.is_end_stream() => self.exchange.complete(),
             Some(Ok(_)) | None => {}

@@ -215,7 +215,9 @@ impl Refusal {
                 "upstream-unavailable",
                 "The API has too many requests in flight.".to_owned(),
             ),
-            upstream::Error::Connect { .. } | upstream::Error::Broken { .. } => {
+            upstream::Error::RequestBody { source: upstream::BodyError::Upstream(_), .. }
+            | upstream::Error::Connect { .. }
+            | upstream::Error::Broken { .. } => {
                 (StatusCode::BAD_GATEWAY, "upstream-unavailable", "The API cannot be reached.".to_owned())
             }
         };

@@ -36,6 +36,9 @@ pub enum BodyError {
     /// Its sender broke off, or its framing is wrong.
     #[error("broke off: {0}")]
     Broken(String),
+    /// The upstream broke off, or what came from it is no response.
+    #[error("the upstream: {0}")]
+    Upstream(String),
     /// The exchange was cut.
     #[error("the request is no longer allowed")]
     Cut,

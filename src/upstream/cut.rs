@@ -74,9 +74,10 @@ impl Cut {
         now.saturating_duration_since(since) >= STALL
     }
 
-    /// Runs `work` until it is done, or gives `None` when the exchange is cut.
+    /// Runs `work` until it is done, or gives `None` when the exchange is cut. To give up the wait is a cut too.
     pub(super) async fn guard<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-        std::future::poll_fn(|cx| {
+        let mut wait = Wait { cut: self, over: false };
+        let done = std::future::poll_fn(|cx| {
             {
                 let mut state = self.lock();
                 if state.ended.is_some() {
@@ -86,7 +87,9 @@ impl Cut {
             }
             work.as_mut().poll(cx).map(Some)
         })
-        .await
+        .await;
+        wait.over = true;
+        done
     }
 
     /// Takes the exchange in.
@@ -169,7 +172,7 @@ impl Cut {
             Some(Err(failure)) => {
                 // The connection to the client throws away what it has not written when it learns of this: not in the
                 // same turn, in which it may have been given the pieces before.
-                self.end(BodyError::Broken(failure.to_string()));
+                self.end(BodyError::Upstream(failure.to_string()));
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -184,12 +187,31 @@ impl Cut {
 
     /// Nobody reads the response any more.
     pub(super) fn end_response(&self) {
-        let gone = self.lock().exchange.take_if(|exchange| !exchange.is_received());
+        let mut state = self.lock();
+        let gone = state.exchange.take_if(|exchange| !exchange.is_received());
+        let sender = state.up.take();
+        drop(state);
         drop(gone);
+        // What it waits for may be gone with the exchange.
+        sender.into_iter().for_each(Waker::wake);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A wait inside a [`Cut::guard`].
+struct Wait<'a> {
+    cut: &'a Cut,
+    over: bool,
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.cut.cut();
+        }
     }
 }
 
@@ -281,6 +303,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_wait_that_is_given_up_frees_what_is_held() {
+        let (cut, freed) = (Cut::default(), Arc::new(AtomicBool::new(false)));
+        let mut body = RequestBody::new(Endless, 10);
+        body.hold(Arc::new(Told(Arc::clone(&freed))));
+        let (mut upstream, held) = exchange(body);
+        cut.begin(held);
+        {
+            let head = std::pin::pin!(std::future::poll_fn(|cx| cut.poll_head(cx)));
+            let mut waiting = std::pin::pin!(cut.guard(head));
+            assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        assert!(freed.load(Ordering::Relaxed), "though somebody may still cut it");
+        let mut seen = Vec::new();
+        upstream.read_to_end(&mut seen).await.expect("an end");
+    }
+
+    #[tokio::test]
     async fn a_response_breaks_off_after_a_cut() {
         let mut cx = Context::from_waker(Waker::noop());
         let (_upstream, cut, mut body) = half_a_response().await;
@@ -357,5 +396,19 @@ mod tests {
         assert!(cut.is_stalled(now + within * 2), "and then it did not");
         progress.finish();
         assert!(!cut.is_stalled(now + within * 9), "nothing is missing of it");
+    }
+
+    #[tokio::test]
+    async fn who_sends_the_request_learns_that_nobody_reads_the_response() {
+        let (mut upstream, exchange) = exchange(RequestBody::new(Endless, 10));
+        let cut = Cut::default();
+        cut.begin(exchange);
+        upstream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").await.expect("room");
+        std::future::poll_fn(|cx| cut.poll_head(cx)).await.expect("a head");
+        let body = cut.receive(None);
+        let rest = tokio::spawn(body.rest_of_request().expect("a rest"));
+        tokio::task::yield_now().await;
+        drop(body);
+        tokio::time::timeout(Duration::from_secs(10), rest).await.expect("in time").expect("no panic");
     }
 }

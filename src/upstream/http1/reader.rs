@@ -111,7 +111,10 @@ impl Reader {
                 ROOM
             }
         };
-        self.buffer.reserve(room);
+        // Pieces that somebody still has keep their buffer: the small ones share it.
+        if self.buffer.capacity() - self.buffer.len() < room / 4 {
+            self.buffer.reserve(room);
+        }
         &mut self.buffer
     }
 
@@ -161,8 +164,8 @@ impl Reader {
                             return Err(Unreadable::Interim);
                         }
                     }
-                    Some(head) => {
-                        self.state = self.framing(&head)?;
+                    Some(mut head) => {
+                        self.state = self.framing(&mut head)?;
                         return Ok(Some(Event::Head(head)));
                     }
                 },
@@ -259,9 +262,12 @@ impl Reader {
     }
 
     fn head(&mut self) -> Result<Option<Response<()>>, Unreadable> {
+        if !self.begins_well() {
+            return Err(Unreadable::NotHttp(httparse::Error::Version));
+        }
         let Some(length) = self.end_of_lines() else {
             let limit = self.max_head;
-            return if self.buffer.len() < limit { self.begins_well() } else { Err(Unreadable::HeadTooLong { limit }) };
+            return if self.buffer.len() < limit { Ok(None) } else { Err(Unreadable::HeadTooLong { limit }) };
         };
         if length > self.max_head {
             return Err(Unreadable::HeadTooLong { limit: self.max_head });
@@ -290,16 +296,19 @@ impl Reader {
     }
 
     /// What speaks another protocol may wait for us to speak: it is not waited for.
-    fn begins_well(&self) -> Result<Option<Response<()>>, Unreadable> {
+    fn begins_well(&self) -> bool {
         let begin = b"HTTP/1.";
         let seen = self.buffer.len().min(begin.len());
-        if self.buffer[..seen] == begin[..seen] { Ok(None) } else { Err(Unreadable::NotHttp(httparse::Error::Version)) }
+        self.buffer[..seen] == begin[..seen]
     }
 
     /// How the body of a response is framed (RFC 9112 section 6.3).
-    fn framing(&mut self, head: &Response<()>) -> Result<State, Unreadable> {
-        let (status, headers) = (head.status(), head.headers());
-        let length = length(headers)?;
+    fn framing(&mut self, head: &mut Response<()>) -> Result<State, Unreadable> {
+        let (status, headers) = (head.status(), head.headers_mut());
+        let (length, times) = length(headers)?;
+        if let Some(length) = length.filter(|_| times > 1) {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
         if self.bodiless || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
             return Ok(State::Over);
         }
@@ -329,9 +338,9 @@ fn says_close(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Content-Length: absent, or one number however often it is said.
-fn length(headers: &HeaderMap) -> Result<Option<u64>, Unreadable> {
-    let mut length = None;
+/// Content-Length: absent, or one number however often it is said; and how often.
+fn length(headers: &HeaderMap) -> Result<(Option<u64>, usize), Unreadable> {
+    let (mut length, mut times) = (None, 0);
     for value in headers.get_all(CONTENT_LENGTH) {
         for text in value.as_bytes().split(|&byte| byte == b',') {
             let text = text.trim_ascii();
@@ -342,7 +351,8 @@ fn length(headers: &HeaderMap) -> Result<Option<u64>, Unreadable> {
                 return Err(Unreadable::Length);
             }
             length = Some(said);
+            times += 1;
         }
     }
-    Ok(length)
+    Ok((length, times))
 }

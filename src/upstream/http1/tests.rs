@@ -94,6 +94,18 @@ fn a_body_ends_where_its_framing_says() {
 }
 
 #[test]
+fn a_length_that_is_said_twice_is_told_once() {
+    for said in ["5, 5", "5,5\r\nContent-Length: 5", "5\r\nA: b\r\nContent-Length: 5", "5"] {
+        for method in ["HEAD", "GET"] {
+            let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {said}\r\n\r\nhello");
+            let seen = read_pieces(method, [response.as_bytes()]).expect("a response");
+            let lengths = seen.headers.iter().filter(|(name, _)| name == "content-length");
+            assert_eq!(lengths.map(|(_, value)| value.as_str()).collect::<Vec<_>>(), ["5"], "{said:?}");
+        }
+    }
+}
+
+#[test]
 fn nt_20_a_connection_with_a_doubt_about_its_framing_is_not_used_again() {
     let both = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
     assert_eq!(body(both), ("hello".into(), false));
@@ -116,6 +128,7 @@ fn what_is_no_response_is_refused() {
     }
     assert!(matches!(refused("SSH-2.0-OpenSSH_9.7\r\n"), Unreadable::NotHttp(_)));
     assert!(matches!(refused("HTTP/2.0 200 OK\r\n\r\n"), Unreadable::NotHttp(_)));
+    assert!(matches!(refused("\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), Unreadable::NotHttp(_)));
     assert!(matches!(refused("HTTP/1.1 2000 OK\r\n\r\n"), Unreadable::NotHttp(_)));
     assert!(matches!(refused("HTTP/1.1 200 OK\r\nno colon\r\n\r\n"), Unreadable::NotHttp(_)));
     assert!(matches!(refused("HTTP/1.1 200 OK\r\nX: a\r\n folded\r\n\r\n"), Unreadable::NotHttp(_)));
@@ -188,6 +201,21 @@ fn nt_20_a_body_that_is_not_the_announced_one_ends_its_connection() {
     assert_eq!(write(&[], hint, &["hello", "!"]), Err(Unwritable::TooLong));
     assert_eq!(write(&[], hint, &["hell"]), Err(Unwritable::TooShort(1)));
     assert_eq!(write(&[], None, &["x"]), Err(Unwritable::TooLong));
+}
+
+#[test]
+fn small_pieces_share_their_memory() {
+    let mut reader = reader("GET");
+    reader.buffer().put_slice(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+    assert!(matches!(reader.poll(), Ok(Some(Event::Head(_)))));
+    let mut pieces: Vec<bytes::Bytes> = Vec::new();
+    while pieces.len() < 1000 {
+        reader.buffer().put_slice(b"x");
+        let Ok(Some(Event::Data(piece))) = reader.poll() else { panic!("a piece") };
+        pieces.push(piece);
+    }
+    let apart = pieces.windows(2).filter(|two| two[0].as_ptr().wrapping_add(1) != two[1].as_ptr());
+    assert!(apart.count() < 3, "each keeps a buffer of its own");
 }
 
 proptest! {
