@@ -184,7 +184,10 @@ impl Cut {
 
     /// Nobody reads the response any more.
     pub(super) fn end_response(&self) {
-        let gone = self.lock().exchange.take_if(|exchange| !exchange.is_received());
+        let mut state = self.lock();
+        let gone = state.exchange.take_if(|exchange| !exchange.is_received());
+        let sender = state.up.take();
+        drop(state);
         drop(gone);
     }
 
@@ -359,3 +362,18 @@ mod tests {
         assert!(!cut.is_stalled(now + within * 9), "nothing is missing of it");
     }
 }
+
+    #[tokio::test]
+    async fn who_sends_the_request_learns_that_nobody_reads_the_response() {
+        let (mut upstream, exchange) = exchange(RequestBody::new(Endless, 10));
+        let cut = Cut::default();
+        cut.begin(exchange);
+        upstream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").await.expect("room");
+        std::future::poll_fn(|cx| cut.poll_head(cx)).await.expect("a head");
+        let body = cut.receive(None);
+        let mut rest = tokio::task::JoinSet::new();
+        rest.spawn(body.rest_of_request().expect("a rest"));
+        tokio::task::yield_now().await;
+        drop(body);
+        tokio::time::timeout(Duration::from_secs(10), rest.join_all()).await.expect("in time");
+    }
