@@ -74,9 +74,10 @@ impl Cut {
         now.saturating_duration_since(since) >= STALL
     }
 
-    /// Runs `work` until it is done, or gives `None` when the exchange is cut.
+    /// Runs `work` until it is done, or gives `None` when the exchange is cut. To give up the wait is a cut too.
     pub(super) async fn guard<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-        std::future::poll_fn(|cx| {
+        let mut wait = Wait { cut: self, over: false };
+        let done = std::future::poll_fn(|cx| {
             {
                 let mut state = self.lock();
                 if state.ended.is_some() {
@@ -86,7 +87,9 @@ impl Cut {
             }
             work.as_mut().poll(cx).map(Some)
         })
-        .await
+        .await;
+        wait.over = true;
+        done
     }
 
     /// Takes the exchange in.
@@ -189,10 +192,26 @@ impl Cut {
         let sender = state.up.take();
         drop(state);
         drop(gone);
+        // What it waits for may be gone with the exchange.
+        sender.into_iter().for_each(Waker::wake);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A wait inside a [`Cut::guard`].
+struct Wait<'a> {
+    cut: &'a Cut,
+    over: bool,
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.cut.cut();
+        }
     }
 }
 
@@ -284,6 +303,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_wait_that_is_given_up_frees_what_is_held() {
+        let (cut, freed) = (Cut::default(), Arc::new(AtomicBool::new(false)));
+        let mut body = RequestBody::new(Endless, 10);
+        body.hold(Arc::new(Told(Arc::clone(&freed))));
+        let (mut upstream, held) = exchange(body);
+        cut.begin(held);
+        {
+            let head = std::pin::pin!(std::future::poll_fn(|cx| cut.poll_head(cx)));
+            let mut waiting = std::pin::pin!(cut.guard(head));
+            assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        assert!(freed.load(Ordering::Relaxed), "though somebody may still cut it");
+        let mut seen = Vec::new();
+        upstream.read_to_end(&mut seen).await.expect("an end");
+    }
+
+    #[tokio::test]
     async fn a_response_breaks_off_after_a_cut() {
         let mut cx = Context::from_waker(Waker::noop());
         let (_upstream, cut, mut body) = half_a_response().await;
@@ -361,7 +397,6 @@ mod tests {
         progress.finish();
         assert!(!cut.is_stalled(now + within * 9), "nothing is missing of it");
     }
-}
 
     #[tokio::test]
     async fn who_sends_the_request_learns_that_nobody_reads_the_response() {
@@ -377,3 +412,4 @@ mod tests {
         drop(body);
         tokio::time::timeout(Duration::from_secs(10), rest.join_all()).await.expect("in time");
     }
+}
