@@ -1,7 +1,7 @@
 //! The connections of one shard that no exchange has, by target.
 
 use std::collections::{BTreeMap, HashSet};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
@@ -117,8 +117,11 @@ fn is_alive(connection: &mut Idle, since: Instant, now: Instant) -> bool {
         return false;
     }
     let mut byte = [0];
-    let mut cx = Context::from_waker(Waker::noop());
-    Pin::new(&mut connection.stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
+    let mut buffer = ReadBuf::new(&mut byte);
+    let read = std::future::poll_fn(|cx| Pin::new(&mut connection.stream).poll_read(cx, &mut buffer));
+    // A task that has had its turn is told that there is nothing, without a look.
+    let read = pin!(tokio::task::unconstrained(read));
+    read.poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 
 #[cfg(test)]
@@ -188,5 +191,18 @@ mod tests {
         pool.give(1, connection);
         let kept = pool.take(1).expect("a connection");
         assert!(kept.buffer.capacity() <= KEPT && kept.out.capacity() <= KEPT);
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_looked_at_however_much_its_task_has_done() {
+        let pool = Arc::<Pool>::default();
+        let (mut chatty, connection) = connection();
+        pool.give(1, connection);
+        chatty.write_all(b"x").await.expect("room");
+        while tokio::task::coop::has_budget_remaining() {
+            let spent = pin!(tokio::task::coop::consume_budget());
+            let _ = Future::poll(spent, &mut Context::from_waker(Waker::noop()));
+        }
+        assert!(pool.take(1).is_none());
     }
 }
