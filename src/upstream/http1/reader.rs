@@ -111,7 +111,10 @@ impl Reader {
                 ROOM
             }
         };
-        self.buffer.reserve(room);
+        // Pieces that somebody still has keep their buffer: the small ones share it.
+        if self.buffer.capacity() - self.buffer.len() < room / 4 {
+            self.buffer.reserve(room);
+        }
         &mut self.buffer
     }
 

@@ -191,6 +191,21 @@ fn nt_20_a_body_that_is_not_the_announced_one_ends_its_connection() {
 }
 
 proptest! {
+#[test]
+fn small_pieces_share_their_memory() {
+    let mut reader = reader("GET");
+    reader.buffer().put_slice(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+    assert!(matches!(reader.poll(), Ok(Some(Event::Head(_)))));
+    let mut pieces: Vec<bytes::Bytes> = Vec::new();
+    while pieces.len() < 1000 {
+        reader.buffer().put_slice(b"x");
+        let Ok(Some(Event::Data(piece))) = reader.poll() else { panic!("a piece") };
+        pieces.push(piece);
+    }
+    let apart = pieces.windows(2).filter(|two| two[0].as_ptr().wrapping_add(1) != two[1].as_ptr());
+    assert!(apart.count() < 3, "each keeps a buffer of its own");
+}
+
     #[test]
     fn no_bytes_make_the_reader_panic_or_hang(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20)) {
         let _ = read_pieces("GET", pieces.iter().map(Vec::as_slice));
