@@ -262,9 +262,12 @@ impl Reader {
     }
 
     fn head(&mut self) -> Result<Option<Response<()>>, Unreadable> {
+        if !self.begins_well() {
+            return Err(Unreadable::NotHttp(httparse::Error::Version));
+        }
         let Some(length) = self.end_of_lines() else {
             let limit = self.max_head;
-            return if self.buffer.len() < limit { self.begins_well() } else { Err(Unreadable::HeadTooLong { limit }) };
+            return if self.buffer.len() < limit { Ok(None) } else { Err(Unreadable::HeadTooLong { limit }) };
         };
         if length > self.max_head {
             return Err(Unreadable::HeadTooLong { limit: self.max_head });
@@ -293,10 +296,10 @@ impl Reader {
     }
 
     /// What speaks another protocol may wait for us to speak: it is not waited for.
-    fn begins_well(&self) -> Result<Option<Response<()>>, Unreadable> {
+    fn begins_well(&self) -> bool {
         let begin = b"HTTP/1.";
         let seen = self.buffer.len().min(begin.len());
-        if self.buffer[..seen] == begin[..seen] { Ok(None) } else { Err(Unreadable::NotHttp(httparse::Error::Version)) }
+        self.buffer[..seen] == begin[..seen]
     }
 
     /// How the body of a response is framed (RFC 9112 section 6.3).
