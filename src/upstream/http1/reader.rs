@@ -164,8 +164,8 @@ impl Reader {
                             return Err(Unreadable::Interim);
                         }
                     }
-                    Some(head) => {
-                        self.state = self.framing(&head)?;
+                    Some(mut head) => {
+                        self.state = self.framing(&mut head)?;
                         return Ok(Some(Event::Head(head)));
                     }
                 },
@@ -303,9 +303,12 @@ impl Reader {
     }
 
     /// How the body of a response is framed (RFC 9112 section 6.3).
-    fn framing(&mut self, head: &Response<()>) -> Result<State, Unreadable> {
-        let (status, headers) = (head.status(), head.headers());
-        let length = length(headers)?;
+    fn framing(&mut self, head: &mut Response<()>) -> Result<State, Unreadable> {
+        let (status, headers) = (head.status(), head.headers_mut());
+        let (length, times) = length(headers)?;
+        if let Some(length) = length.filter(|_| times > 1) {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
         if self.bodiless || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
             return Ok(State::Over);
         }
@@ -335,9 +338,9 @@ fn says_close(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Content-Length: absent, or one number however often it is said.
-fn length(headers: &HeaderMap) -> Result<Option<u64>, Unreadable> {
-    let mut length = None;
+/// Content-Length: absent, or one number however often it is said; and how often.
+fn length(headers: &HeaderMap) -> Result<(Option<u64>, usize), Unreadable> {
+    let (mut length, mut times) = (None, 0);
     for value in headers.get_all(CONTENT_LENGTH) {
         for text in value.as_bytes().split(|&byte| byte == b',') {
             let text = text.trim_ascii();
@@ -348,7 +351,8 @@ fn length(headers: &HeaderMap) -> Result<Option<u64>, Unreadable> {
                 return Err(Unreadable::Length);
             }
             length = Some(said);
+            times += 1;
         }
     }
-    Ok(length)
+    Ok((length, times))
 }

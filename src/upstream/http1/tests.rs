@@ -94,6 +94,18 @@ fn a_body_ends_where_its_framing_says() {
 }
 
 #[test]
+fn a_length_that_is_said_twice_is_told_once() {
+    for said in ["5, 5", "5,5\r\nContent-Length: 5", "5\r\nA: b\r\nContent-Length: 5", "5"] {
+        for method in ["HEAD", "GET"] {
+            let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {said}\r\n\r\nhello");
+            let seen = read_pieces(method, [response.as_bytes()]).expect("a response");
+            let lengths = seen.headers.iter().filter(|(name, _)| name == "content-length");
+            assert_eq!(lengths.map(|(_, value)| value.as_str()).collect::<Vec<_>>(), ["5"], "{said:?}");
+        }
+    }
+}
+
+#[test]
 fn nt_20_a_connection_with_a_doubt_about_its_framing_is_not_used_again() {
     let both = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
     assert_eq!(body(both), ("hello".into(), false));
