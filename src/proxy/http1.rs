@@ -1,7 +1,7 @@
 //! One stream of HTTP/1.1: each request is read, handled and answered before the next one is looked at.
 //!
 //! The stream and what it has read are in a [`Wire`], which the connection shares with the body of the request that it
-//! handles: both are polled by the same task.
+//! handles: both are polled by the same task, until the answer begins before the body is over.
 
 mod response;
 mod wire;

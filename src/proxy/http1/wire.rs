@@ -153,6 +153,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Reads ahead while a request is handled, because that is how a client that leaves is seen.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
         if self.framing.is_in_body() {
+            // Another task may read it.
+            self.waiting = Some(cx.waker().clone());
             return Poll::Pending;
         }
         while self.framing.ahead() < MAX_AHEAD {

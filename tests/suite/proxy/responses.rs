@@ -1,5 +1,7 @@
 //! What comes back: streamed as it comes, without the upstream's hop, and with an honest end.
 
+use std::time::Duration;
+
 use super::backend::Reply;
 use super::bench::{Bench, ORDERS, RULES, Setup};
 use super::door::{get, request};
@@ -231,4 +233,22 @@ async fn an_upload_that_breaks_off_during_the_response_is_the_clients_fault() {
     bench.backend.ended(1).await;
     let end = bench.end(bench.backend.only().header("wicketgate-decision").unwrap()).await;
     assert_eq!(end["result"], "client-gone", "{end}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_after_its_upload_and_within_the_response_ends_both() {
+    let bench = Bench::ordinary().await;
+    bench.backend.answer(Reply::Early(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello".to_vec()));
+    let mut door = bench.door();
+    door.write(request("POST", "/v1/orders", "Content-Length: 5\r\n")).await;
+    door.read_through("hello").await;
+    door.write("world").await;
+    while !bench.backend.only().whole {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop(door);
+    // And not when the open requests are looked at for some other reason.
+    tokio::time::timeout(Duration::from_secs(4), bench.backend.ended(1)).await.expect("at once");
+    let end = bench.end(bench.backend.only().header("wicketgate-decision").unwrap()).await;
+    assert_eq!((&end["result"], &end["req"]["bytes"]), (&"client-gone".into(), &5.into()), "{end}");
 }
