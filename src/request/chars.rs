@@ -78,7 +78,7 @@ pub(super) fn is_control(byte: u8) -> bool {
 
 /// Whether a header value holds a control character other than HTAB. The loop has no early exit, so that it is
 /// compiled to vector instructions.
-pub(super) fn has_control(value: &[u8]) -> bool {
+pub fn has_control(value: &[u8]) -> bool {
     value.iter().fold(false, |found, &byte| found | ((byte < 0x20) & (byte != b'\t')) | (byte == 0x7f))
 }
 

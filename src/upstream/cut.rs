@@ -406,9 +406,10 @@ mod tests {
         upstream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").await.expect("room");
         std::future::poll_fn(|cx| cut.poll_head(cx)).await.expect("a head");
         let body = cut.receive(None);
-        let rest = tokio::spawn(body.rest_of_request().expect("a rest"));
+        let mut rest = tokio::task::JoinSet::new();
+        rest.spawn(body.rest_of_request().expect("a rest"));
         tokio::task::yield_now().await;
         drop(body);
-        tokio::time::timeout(Duration::from_secs(10), rest).await.expect("in time").expect("no panic");
+        tokio::time::timeout(Duration::from_secs(10), rest.join_all()).await.expect("in time");
     }
 }

@@ -7,7 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::fault::{Fault, Refusal};
 use super::lines::lines;
 use crate::request::{
-    Body, CanonicalRequest, Fields, Head, MAX_HEAD, MAX_METHOD, MAX_TARGET, Malformed, Protocol, Raw, Target, is_token,
+    Body, CanonicalRequest, Fields, Head, MAX_HEAD, MAX_METHOD, MAX_TARGET, Malformed, Protocol, Raw, Target,
+    has_control, is_token,
 };
 
 /// A request in its one reading.
@@ -88,7 +89,7 @@ fn trim(mut value: &[u8]) -> &[u8] {
 
 /// Whether a trailer section consists of header lines.
 pub(super) fn are_fields(section: &[u8]) -> bool {
-    lines(section).all(|line| field(line).is_ok_and(|(name, _)| is_token(name)))
+    lines(section).all(|line| field(line).is_ok_and(|(name, value)| is_token(name) && !has_control(value)))
 }
 
 /// What to say about a request line that does not end: without a space in reach not even the method does.

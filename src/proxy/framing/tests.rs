@@ -249,6 +249,7 @@ fn nt_20_chunks_have_one_spelling() {
         ("0\r\nA: b\n\r\n", Broken::Trailer),
         ("0\r\nA: b\r\n c\r\n\r\n", Broken::Trailer),
         ("0\r\n\n", Broken::Trailer),
+        ("0\r\nA: b\x01\r\n\r\n", Broken::Trailer),
     ] {
         let outcome = feed_one(&chunked(body));
         assert_eq!(outcome.broken, Some(broken), "{body:?}");
@@ -446,6 +447,13 @@ fn streams() -> impl Strategy<Value = Vec<u8>> {
         }
         stream
     })
+}
+
+#[test]
+fn a_lenient_reader_sees_no_more_in_trailers() {
+    for trailers in ["A: b", "A:", "A: b\x01", "A: b\x7f", "A: \u{fc}"] {
+        check_boundaries(&[chunked(&format!("1\r\nx\r\n0\r\n{trailers}\r\n\r\n")), HEAD.to_vec()].concat());
+    }
 }
 
 proptest! {
