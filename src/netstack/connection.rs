@@ -369,10 +369,10 @@ impl Connection {
         self.settle(at)
     }
 
-    /// Bytes for the application cannot be taken: the client's window is closed. smoltcp might probe it at once, for which
-    /// there is no need where a window update cannot get lost.
+    /// Bytes for the application cannot be taken: the client's window is closed and nothing is queued. smoltcp would
+    /// probe the window at once, for which there is no need where a window update cannot get lost.
     pub(super) fn waits_for_window(&self) -> bool {
-        self.window == 0 && self.socket().may_send()
+        self.window == 0 && self.socket().send_queue() == 0 && self.socket().may_send()
     }
 
     pub(super) fn set_writer(&mut self, waker: &Waker) {
