@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use tokio::time::{interval, sleep, timeout};
+use wicket_client::TcpSettings;
 
 use crate::clock;
 use crate::load::{Client, Door};
@@ -43,6 +44,18 @@ pub(crate) enum Who {
     Socket,
 }
 
+impl Who {
+    /// The client's sockets inside the tunnel. smoltcp rounds the window that it scales down, so behind an application
+    /// that does not read it takes back up to 31 bytes of what it has offered (RFC 7323 section 2.4) and drops the segment
+    /// that fills them. A window that is not scaled keeps its edge: what then comes twice is the server's doing.
+    fn tcp(self) -> TcpSettings {
+        match self {
+            Self::Application => TcpSettings { receive_buffer: 65_535, ..TcpSettings::default() },
+            Self::Socket => TcpSettings::default(),
+        }
+    }
+}
+
 /// How it went.
 #[derive(Debug, Clone)]
 pub(crate) struct Stalled {
@@ -64,7 +77,7 @@ impl Stall {
     }
 
     async fn download(&self, world: &World, who: Who) -> Result<Stalled> {
-        let tunnels = Door::Tunnel80.tunnels(world, 1).await?;
+        let tunnels = Door::Tunnel80.tunnels_with(world, 1, who.tcp()).await?;
         let tunnel = tunnels.get(0).context("a tunnel")?;
         // Buffers which every busy stream has are no growth.
         let target = format!("/bulk/42?size={}", 16 << 20);

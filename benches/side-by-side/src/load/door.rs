@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use wicket_client::http::TlsStream;
-use wicket_client::{Counters, Method, Profile, Resolved, Settings, Stream, Tunnel};
+use wicket_client::{Counters, Method, Profile, Resolved, Settings, Stream, TcpSettings, Tunnel};
 
 use crate::world::{SERVER_NAME, World};
 
@@ -36,6 +36,7 @@ pub(crate) enum Line {
 /// The tunnels of a client; none for the plain proxy.
 pub(crate) struct Tunnels {
     door: Door,
+    tcp: TcpSettings,
     tunnels: Vec<Tunnel>,
     /// The virtual address of the API.
     address: Ipv4Addr,
@@ -44,22 +45,27 @@ pub(crate) struct Tunnels {
 impl Door {
     /// Connects `count` tunnels, one after the other.
     pub(crate) async fn tunnels(self, world: &World, count: usize) -> Result<Tunnels> {
+        self.tunnels_with(world, count, TcpSettings::default()).await
+    }
+
+    /// As [`Door::tunnels`], with sockets inside that are not the usual ones.
+    pub(crate) async fn tunnels_with(self, world: &World, count: usize, tcp: TcpSettings) -> Result<Tunnels> {
         let mut tunnels = Vec::new();
         let mut address = Ipv4Addr::UNSPECIFIED;
         if self != Self::Plain {
             for _ in 0..count {
-                tunnels.push(connect(world).await?);
+                tunnels.push(connect(world, tcp).await?);
             }
             address = resolve(tunnels.first().context("a tunnel")?, world).await?;
         }
-        Ok(Tunnels { door: self, tunnels, address })
+        Ok(Tunnels { door: self, tcp, tunnels, address })
     }
 }
 
 impl Tunnels {
     /// One more tunnel.
     pub(crate) async fn grow(&mut self, world: &World) -> Result<()> {
-        self.tunnels.push(connect(world).await?);
+        self.tunnels.push(connect(world, self.tcp).await?);
         Ok(())
     }
 
@@ -109,9 +115,9 @@ impl Tunnels {
     }
 }
 
-async fn connect(world: &World) -> Result<Tunnel> {
+async fn connect(world: &World, tcp: TcpSettings) -> Result<Tunnel> {
     let profile = Profile::new(SERVER_NAME, &world.user, &world.password, Method::EapMsChapV2);
-    let settings = Settings { connect_timeout: CONNECT, ..Settings::default() };
+    let settings = Settings { connect_timeout: CONNECT, tcp, ..Settings::default() };
     Tunnel::connect_with(world.server, world.roots()?, profile, settings).await.context("no tunnel")
 }
 
