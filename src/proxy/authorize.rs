@@ -6,9 +6,8 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use http::HeaderMap;
 use http::header::{AUTHORIZATION, UPGRADE};
-use http::{HeaderMap, Request};
-use hyper::body::Incoming;
 
 use super::open::{OpenRequest, Place};
 use super::records::{Excerpt, Judging};
@@ -18,7 +17,7 @@ use crate::identity::Identity;
 use crate::identity::authn::{self, Verified};
 use crate::limits::{BadQuota, Charge, Quota, Room};
 use crate::policy::{self, Api, Bearer, Bundle, Decision, Evidence, Handling, HttpOptions, Permit};
-use crate::request::{self, CanonicalRequest, Malformed, Raw, Target as RawTarget};
+use crate::request::{self, CanonicalRequest, Malformed};
 use crate::snapshot::Snapshot;
 use crate::upstream::{Cut, Target};
 use crate::{clock, telemetry};
@@ -201,22 +200,6 @@ fn reading(read: Result<CanonicalRequest, Unread>, judging: &mut Judging) -> Res
     })?;
     judging.request = Some(canonical.clone());
     Ok(canonical)
-}
-
-/// HTTP/2 has no framing to look at: what its library gives is read in the same terms.
-pub(super) fn read_h2(request: &Request<Incoming>, port: u16) -> Result<CanonicalRequest, Unread> {
-    let uri = request.uri();
-    let target = RawTarget::Http2 {
-        scheme: uri.scheme_str(),
-        authority: uri.authority().map(|authority| authority.as_str().as_bytes()),
-        path: uri.path_and_query().map(|path| path.as_str().as_bytes()),
-    };
-    let raw = Raw { method: request.method().as_str(), target, port };
-    let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    CanonicalRequest::read(&raw, headers).map_err(|malformed| {
-        let (method, path) = (request.method().to_string(), uri.path().to_owned());
-        Unread::Malformed(malformed, Excerpt { method, path, ..Excerpt::default() })
-    })
 }
 
 /// What the APIs of a host call opaque may pass; anything else that has two readings is refused.

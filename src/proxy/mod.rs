@@ -12,6 +12,7 @@ mod forward;
 pub mod framing;
 pub mod headers;
 mod http1;
+mod http2;
 mod memory;
 mod open;
 mod records;
@@ -28,14 +29,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use http::{HeaderMap, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::watch;
@@ -62,22 +58,6 @@ pub use tls::server_config;
 
 /// How long a request's head may take, and how long a connection may be idle between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Concurrent requests on one HTTP/2 connection.
-const MAX_H2_STREAMS: u32 = 128;
-
-/// The longest request head on HTTP/2, in bytes, as `framing` has it for HTTP/1.1.
-const MAX_H2_HEAD: u32 = 64 * 1024;
-
-/// What an HTTP/2 stream may have queued for a client that does not take it.
-const MAX_H2_QUEUE: usize = 32 * 1024;
-
-/// What an HTTP/2 client may send of one body, and of all, before the upstreams take it: what TCP gives in one window
-/// inside the tunnel, and as much again, so that one body that waits does not stop the others.
-const H2_WINDOW: u32 = 64 * 1024;
-
-/// Resets that an HTTP/2 client may cause before its connection ends (CVE-2023-44487).
-const MAX_H2_RESETS: usize = 64;
 
 /// What HTTP/2 connections begin with (RFC 9113 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -278,36 +258,10 @@ impl Connection {
         match self.protocol {
             Protocol::Http1 => self.supervise(self.serve_requests(stream, begin), |_| {}).await,
             Protocol::Http2 => {
-                let serving = self.serve_h2(Rewound { begin: begin.to_vec(), read: 0, stream });
+                let serving = self.serve_h2(stream, begin.to_vec());
                 self.supervise(serving, GracefulConnection::graceful_shutdown).await
             }
         }
-    }
-
-    fn serve_h2<S>(self: &Arc<Self>, stream: S) -> impl GracefulConnection<Error = hyper::Error>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let this = Arc::clone(self);
-        let service = service_fn(move |request: http::Request<Incoming>| {
-            let this = Arc::clone(&this);
-            async move {
-                let read = authorize::read_h2(&request, this.dialled.port);
-                let (parts, body) = request.into_parts();
-                Ok::<_, std::convert::Infallible>(this.handle(Asked { read, headers: parts.headers, body }).await)
-            }
-        });
-        http2::Builder::new(self.tasks.clone())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_H2_STREAMS)
-            .max_header_list_size(MAX_H2_HEAD)
-            .max_send_buf_size(MAX_H2_QUEUE)
-            .initial_stream_window_size(H2_WINDOW)
-            .initial_connection_window_size(2 * H2_WINDOW)
-            .max_local_error_reset_streams(MAX_H2_RESETS)
-            .max_pending_accept_reset_streams(MAX_H2_RESETS)
-            .keep_alive_interval(HEAD_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), service)
     }
 
     /// Runs the connection. Its open requests are judged again at each new snapshot and whenever one of them wants it;
@@ -405,59 +359,5 @@ struct Rare {
 impl Rare {
     fn of(proxy: &Proxy) -> Self {
         Self { generations: proxy.snapshots.generations(), drain: proxy.drain.clone(), draining: false }
-    }
-}
-
-/// A stream whose first bytes were read already.
-struct Rewound<S> {
-    begin: Vec<u8>,
-    read: usize,
-    stream: S,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buffer: &mut tokio::io::ReadBuf<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        let rest = &self.begin[self.read..];
-        if rest.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
-        }
-        let taken = rest.len().min(buffer.remaining());
-        buffer.put_slice(&rest[..taken]);
-        self.read += taken;
-        std::task::Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        bytes: &[u8],
-    ) -> std::task::Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> std::task::Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
