@@ -5,9 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::Response;
-use tokio::io::AsyncWrite as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::io::poll_read_buf;
 
@@ -15,6 +14,7 @@ use super::body::{BodyError, Held, RequestBody};
 use super::connect::Stream;
 use super::http1::{Event, Lines, Reader, Unreadable, Writer};
 use super::pool::{Idle, Pool};
+use super::unsent::Unsent;
 
 /// Why an exchange cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -35,10 +35,7 @@ pub(super) struct Exchange {
     reader: Reader,
     writer: Writer,
     body: RequestBody,
-    /// Written by us, not yet by the stream: `out[written..]`.
-    out: Vec<u8>,
-    written: usize,
-    flushed: bool,
+    unsent: Unsent,
     /// The stream takes no more: the response may be there all the same.
     deaf: Option<io::Error>,
     /// Where the connection goes when both halves are over.
@@ -69,8 +66,8 @@ impl Exchange {
         let Outgoing { method, target: path, headers, body } = request;
         let writer = Writer::begin(method, path, headers, body.hint(), &mut out);
         let reader = Reader::new(method, max_head, buffer);
-        let flushed = false;
-        Self { stream, reader, writer, body, out, written: 0, flushed, deaf: None, pool, target, _place: place }
+        let unsent = Unsent::new(out);
+        Self { stream, reader, writer, body, unsent, deaf: None, pool, target, _place: place }
     }
 
     /// Sends, until nothing is left of the request or either side has to be waited for.
@@ -97,11 +94,11 @@ impl Exchange {
             }
             let wrong = |error: super::http1::Unwritable| BodyError::Broken(error.to_string());
             match ready!(self.body.poll_piece(cx)) {
-                Some(piece) => self.writer.piece(&piece?, &mut self.out).map_err(wrong)?,
-                None => self.writer.end(&mut self.out).map_err(wrong)?,
+                Some(piece) => self.writer.piece(&piece?, self.unsent.bytes()).map_err(wrong)?,
+                None => self.writer.end(self.unsent.bytes()).map_err(wrong)?,
             }
             if self.body.is_over() && !self.writer.is_over() {
-                self.writer.end(&mut self.out).map_err(wrong)?;
+                self.writer.end(self.unsent.bytes()).map_err(wrong)?;
             }
         }
     }
@@ -141,7 +138,7 @@ impl Exchange {
 
     /// Nothing more goes up.
     pub(super) fn is_sent(&self) -> bool {
-        self.deaf.is_some() || (self.writer.is_over() && self.flushed)
+        self.deaf.is_some() || (self.writer.is_over() && self.unsent.is_sent())
     }
 
     /// How long the rest of the response's body is, where that is known.
@@ -151,11 +148,9 @@ impl Exchange {
 
     /// Both halves are over: the connection is kept, if it can be.
     pub(super) fn end(self) {
-        let Self { stream, reader, writer, mut out, flushed, deaf, pool, target, .. } = self;
-        let sent = writer.is_over() && flushed && deaf.is_none();
-        if let Some(buffer) = reader.into_reusable().filter(|_| sent) {
-            out.clear();
-            pool.give(target, Idle { stream, buffer, out });
+        let sent = self.is_sent() && self.deaf.is_none();
+        if let Some(buffer) = self.reader.into_reusable().filter(|_| sent) {
+            self.pool.give(self.target, Idle { stream: self.stream, buffer, out: self.unsent.into_room() });
         }
     }
 
@@ -172,27 +167,7 @@ impl Exchange {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.out.len() {
-            self.flushed = false;
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.out[self.written..]))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.written += written;
-        }
-        self.out.clear();
-        self.written = 0;
-        if !self.flushed {
-            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-            self.flushed = true;
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Idle {
-    /// A connection that was just made.
-    pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, buffer: BytesMut::new(), out: Vec::new() }
+        ready!(self.unsent.poll_write(&mut self.stream, cx))?;
+        self.unsent.poll_flush(&mut self.stream, cx)
     }
 }

@@ -10,6 +10,7 @@ mod exchange;
 pub mod http1;
 mod pool;
 mod target;
+mod unsent;
 
 use std::collections::HashSet;
 use std::pin::{Pin, pin};
@@ -27,6 +28,7 @@ use exchange::{Exchange, Failure, Outgoing};
 use http1::Lines;
 use pool::{Idle, Pool};
 pub use target::{Authorities, ClientCertificate, Target, TargetError};
+pub use unsent::Unsent;
 
 /// What must come of a request's body within each timeout of its API: a client that sends a byte a second does not hold
 /// a connection to the API for hours.

@@ -34,6 +34,13 @@ pub(super) struct Idle {
     pub(super) out: Vec<u8>,
 }
 
+impl Idle {
+    /// A connection that was just made.
+    pub(super) fn new(stream: Stream) -> Self {
+        Self { stream, buffer: BytesMut::new(), out: Vec::new() }
+    }
+}
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Pool(Mutex<Inner>);

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
 use crate::proxy::framing::{Broken, Framing, Piece, Refusal, Request};
+use crate::upstream::Unsent;
 
 /// What is read ahead while a request is handled: enough to see the end of the stream behind a few more requests.
 const MAX_AHEAD: usize = 16 * 1024;
@@ -39,11 +40,7 @@ pub(super) struct Shared<S>(Arc<Mutex<Wire<S>>>);
 pub(super) struct Wire<S> {
     stream: S,
     framing: Framing,
-    /// Written by us, not yet by the stream: `out[written..]`.
-    out: Vec<u8>,
-    written: usize,
-    /// The stream holds nothing back of what it has taken.
-    flushed: bool,
+    unsent: Unsent,
     /// An answer has begun: it is too late to ask for the body.
     answered: bool,
     /// Nobody reads the rest of the body.
@@ -72,9 +69,7 @@ impl<S> Shared<S> {
         Self(Arc::new(Mutex::new(Wire {
             stream,
             framing,
-            out: Vec::new(),
-            written: 0,
-            flushed: true,
+            unsent: Unsent::default(),
             answered: false,
             unwanted: false,
             waiting: None,
@@ -123,11 +118,11 @@ impl<S> Wire<S> {
     /// Where an answer is written that begins now.
     pub(super) fn begin_answer(&mut self) -> &mut Vec<u8> {
         self.answered = true;
-        &mut self.out
+        self.unsent.bytes()
     }
 
     pub(super) fn out(&mut self) -> &mut Vec<u8> {
-        &mut self.out
+        self.unsent.bytes()
     }
 
     /// Whether nothing of a request is here.
@@ -187,35 +182,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Writes all that is in `out`.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.out.len() {
-            self.flushed = false;
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.out[self.written..]))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.written += written;
-        }
-        self.out.clear();
-        self.written = 0;
-        Poll::Ready(Ok(()))
+        self.unsent.poll_write(&mut self.stream, cx)
     }
 
-    /// Writes some of a piece, past `out`.
+    /// Writes some of a piece, behind `out`.
     pub(super) fn poll_write_piece(&mut self, cx: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>> {
-        self.flushed = false;
-        match ready!(Pin::new(&mut self.stream).poll_write(cx, piece))? {
-            0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            written => Poll::Ready(Ok(written)),
-        }
+        self.unsent.poll_write_piece(&mut self.stream, cx, piece)
     }
 
-    /// Makes the stream pass on what it has taken: TLS keeps what its own stream has no room for.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.flushed {
-            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-            self.flushed = true;
-        }
-        Poll::Ready(Ok(()))
+        self.unsent.poll_flush(&mut self.stream, cx)
     }
 
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -240,7 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Body for Upload<S> {
                 None => {}
             }
             if std::mem::take(&mut this.expects) && !wire.answered {
-                wire.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                wire.out().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
             }
             if !wire.answered {
                 ready!(wire.poll_write(cx))?;
