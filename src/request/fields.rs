@@ -217,13 +217,13 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Whether a WebSocket is asked for (RFC 6455 section 4.1). Every other upgrade is refused: what follows it would
-    /// be read by rules that nobody has checked.
-    pub(super) fn upgrade(&self, method: &str, body: Body) -> Result<bool, Malformed> {
-        let Some(protocol) = self.upgrade else { return Ok(false) };
+    /// Refuses every upgrade but that to a WebSocket (RFC 6455 section 4.1): what follows it would be read by rules that
+    /// nobody has checked.
+    pub(super) fn check_upgrade(&self, method: &str, body: Body) -> Result<(), Malformed> {
+        let Some(protocol) = self.upgrade else { return Ok(()) };
         let bodiless = matches!(body, Body::Absent | Body::Length(0));
         if protocol.eq_ignore_ascii_case(b"websocket") && self.connection_upgrades && method == "GET" && bodiless {
-            Ok(true)
+            Ok(())
         } else {
             Err(Malformed::Upgrade)
         }

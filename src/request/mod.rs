@@ -3,7 +3,7 @@
 //! What is ambiguous is refused, never repaired; what was judged is what is forwarded.
 //!
 //! In goes what the wire said: method, request target and every header line ([`Raw`], [`Fields`]). Out comes a [`Head`]
-//! (the [`CanonicalRequest`], how the body is framed, whether an upgrade is asked for) or the first [`Malformed`] fact.
+//! (the [`CanonicalRequest`], how the body is framed, whether it is the last) or the first [`Malformed`] fact.
 //! Nothing here knows a policy: what an API may choose to tolerate is noted as [`Oddities`], and
 //! [`CanonicalRequest::admit`] asks that choice.
 //!
@@ -75,8 +75,6 @@ pub struct Head {
     pub request: CanonicalRequest,
     /// How the body is framed on HTTP/1.1; HTTP/2 frames it itself.
     pub body: Body,
-    /// Whether the request asks to become a WebSocket.
-    pub upgrade: bool,
     /// Whether it is its connection's last on HTTP/1.1 (RFC 9112 section 9.6).
     pub closes: bool,
 }
@@ -106,9 +104,9 @@ impl Head {
             return Err(Malformed::TwoTokens);
         }
         let body = fields.body()?;
-        let upgrade = fields.upgrade(raw.method, body)?;
+        fields.check_upgrade(raw.method, body)?;
         let request = CanonicalRequest(Arc::new(Reading { method: raw.method.into(), host, path, query, oddities }));
-        Ok(Self { request, body, upgrade, closes: fields.closes() })
+        Ok(Self { request, body, closes: fields.closes() })
     }
 }
 
