@@ -1,13 +1,14 @@
 //! The audit: what happened, typed, and the file in which it stands.
 //!
-//! In goes an [`Event`]; out comes one line of JSON, whole in the file before [`Audit::write`] returns. So a request
-//! whose `decision` was written can be forwarded, and one whose `decision` could not be written is refused
-//! (`product.md` 4.12). Fields and their names follow `policy-language.md` 3.10. Values of the query, bodies and tokens
+//! In goes an [`Event`]; out comes one line of JSON, whole in the file before [`Audit::write`] returns, or before a
+//! [`Journal`] gives back what had to wait for it. So a request whose `decision` was written can be forwarded, and one
+//! whose `decision` could not be written is refused (`product.md` 4.12). Fields and their names follow `policy-language.md` 3.10. Values of the query, bodies and tokens
 //! have no field here, so they cannot get into the file.
 
 mod encode;
 mod event;
 mod id;
+mod journal;
 mod line;
 mod sink;
 mod time;
@@ -18,6 +19,7 @@ pub use event::{
     PolicyLoaded, PreLimited, Reloaded, Request, Token, TunnelDown, TunnelUp, UsersReloaded,
 };
 pub use id::{DecisionId, DecisionIds};
+pub use journal::{Journal, Staged};
 pub use sink::{Audit, AuditUnavailable, OnFailure};
 pub use time::Rfc3339;
 

@@ -1,9 +1,9 @@
 //! The file of records: appended to, line by line, by every shard.
 //!
-//! A line is made outside the lock, in a buffer of the thread, and written by one `write(2)` under the lock: lines never
-//! interleave, and the lock costs nothing that the kernel's own lock on the file would not. Nothing is buffered: when
-//! [`Audit::write`] returns, the record stands in the file. It is not forced to the disk: what `write(2)` took
-//! survives the death of this process, though not the loss of power.
+//! Lines are made outside the lock and written by one `write(2)` under the lock: lines never interleave, and the lock
+//! costs nothing that the kernel's own lock on the file would not. Nothing is buffered here: when [`Audit::write`]
+//! returns, the record stands in the file. It is not forced to the disk: what `write(2)` took survives the death of
+//! this process, though not the loss of power.
 
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
@@ -33,6 +33,25 @@ pub enum OnFailure {
 pub struct AuditUnavailable {
     /// What the operating system says.
     pub kind: io::ErrorKind,
+}
+
+/// What became of lines that were written together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    /// So many bytes of them stand in the file.
+    until: usize,
+    /// Why the rest must not happen.
+    failure: Option<io::ErrorKind>,
+}
+
+impl Written {
+    /// Whether what the line is about may happen that ends at `end`.
+    pub(super) fn check(self, end: usize) -> Result<(), AuditUnavailable> {
+        match self.failure {
+            Some(kind) if self.until < end => Err(AuditUnavailable { kind }),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The sink.
@@ -67,23 +86,23 @@ impl Audit {
     /// Writes one record with the time of now. When this returns `Ok`, the whole line was given to the operating
     /// system, or `on_failure` is [`OnFailure::Drop`] and the loss was counted.
     pub fn write(&self, event: &Event<'_>) -> Result<(), AuditUnavailable> {
-        self.write_at(clock::wall(), event)
+        BUFFER.with_borrow_mut(|buffer| {
+            encode(clock::wall(), event, buffer);
+            self.append(buffer).check(buffer.len())
+        })
     }
 
-    fn write_at(&self, at: SystemTime, event: &Event<'_>) -> Result<(), AuditUnavailable> {
-        BUFFER.with_borrow_mut(|buffer| {
-            encode(at, event, buffer);
-            let mut state = self.lock();
-            let result = state.recover(at).and_then(|()| state.append(buffer));
-            result.or_else(|error| {
-                state.lost = state.lost.saturating_add(1);
-                metrics::counter!(telemetry::AUDIT_FAILED).increment(1);
-                match self.on_failure {
-                    OnFailure::Refuse => Err(AuditUnavailable { kind: error.kind() }),
-                    OnFailure::Drop => Ok(()),
-                }
-            })
-        })
+    /// Writes whole lines at once.
+    pub(super) fn append(&self, lines: &[u8]) -> Written {
+        let mut state = self.lock();
+        let recovered = state.recover(clock::wall()).map_err(|error| Short { taken: 0, error });
+        let Err(Short { taken, error }) = recovered.and_then(|()| state.append(lines)) else {
+            return Written { until: lines.len(), failure: None };
+        };
+        let lost = memchr::memchr_iter(b'\n', lines.get(taken..).unwrap_or_default()).count() as u64;
+        state.lost = state.lost.saturating_add(lost);
+        metrics::counter!(telemetry::AUDIT_FAILED).increment(lost);
+        Written { until: taken, failure: (self.on_failure == OnFailure::Refuse).then(|| error.kind()) }
     }
 
     /// Opens the path again, for whoever moved the file away (log rotation). On an error the old file stays in use.
@@ -128,6 +147,12 @@ fn is_torn(path: &Path, file: &File) -> io::Result<bool> {
     Ok(read.is_ok() && end != [b'\n'])
 }
 
+/// The file has not taken all of some lines.
+struct Short {
+    taken: usize,
+    error: io::Error,
+}
+
 impl State {
     /// Once the file takes lines again, the first of them says how many are missing.
     fn recover(&mut self, at: SystemTime) -> io::Result<()> {
@@ -136,26 +161,26 @@ impl State {
         }
         let mut line = Vec::new();
         encode(at, &Event::AuditLost(AuditLost { count: self.lost }), &mut line);
-        self.append(&line)?;
+        self.append(&line).map_err(|short| short.error)?;
         self.lost = 0;
         Ok(())
     }
 
-    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+    fn append(&mut self, lines: &[u8]) -> Result<(), Short> {
         if self.torn {
-            self.file.write_all(b"\n")?;
+            self.file.write_all(b"\n").map_err(|error| Short { taken: 0, error })?;
             self.torn = false;
         }
-        let mut rest = line;
-        while !rest.is_empty() {
+        let mut taken = 0;
+        while let Some(rest) = lines.get(taken..).filter(|rest| !rest.is_empty()) {
             match self.file.write(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(0) => return Err(Short { taken, error: io::ErrorKind::WriteZero.into() }),
                 Ok(written) => {
-                    rest = rest.get(written..).unwrap_or_default();
-                    self.torn = !rest.is_empty();
+                    taken += written;
+                    self.torn = !lines.get(..taken).is_some_and(|taken| taken.ends_with(b"\n"));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(Short { taken, error }),
             }
         }
         Ok(())
@@ -167,7 +192,10 @@ mod tests {
     use super::*;
     use crate::audit::event::Reloaded;
     use std::fs;
+    use std::io::Read as _;
+    use std::os::fd::OwnedFd;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::net::UnixStream;
 
     fn event(what: &str) -> Event<'_> {
         Event::Reloaded(Reloaded { what, result: "ok" })
@@ -220,6 +248,31 @@ mod tests {
         assert_eq!(lines.len(), 3);
         assert_eq!((&lines[1]["event"], lines[1]["count"].as_u64()), (&"audit-lost".into(), Some(2)));
         assert_eq!(lines[2]["what"], "after");
+    }
+
+    #[test]
+    fn of_lines_that_are_written_together_those_stand_that_are_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let audit = Audit::open(&directory.path().join("audit.jsonl"), OnFailure::Refuse).unwrap();
+        let (full, mut reader) = UnixStream::pair().unwrap();
+        full.set_nonblocking(true).unwrap();
+        audit.lock().file = File::from(OwnedFd::from(full));
+        let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
+        let lines = line.repeat(4096);
+        let written = audit.append(&lines);
+        assert_eq!(written.failure, Some(io::ErrorKind::WouldBlock));
+        let whole = written.until / line.len();
+        assert!((1..4096).contains(&whole), "{whole} lines");
+        assert!((1..=whole).all(|count| written.check(count * line.len()).is_ok()));
+        assert!(written.check((whole + 1) * line.len()).is_err());
+        let mut state = audit.lock();
+        assert_eq!(state.lost, 4096 - whole as u64);
+        assert_eq!(state.torn, !written.until.is_multiple_of(line.len()));
+        state.file = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        drop(state);
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).unwrap();
+        assert_eq!(read, lines[..written.until]);
     }
 
     #[test]

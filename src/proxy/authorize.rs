@@ -13,6 +13,7 @@ use super::open::{OpenRequest, Place};
 use super::records::{Excerpt, Judging};
 use super::reply::Refusal;
 use super::{Connection, Unread};
+use crate::audit::Staged;
 use crate::identity::Identity;
 use crate::identity::authn::{self, Verified};
 use crate::limits::{BadQuota, Charge, Quota, Room};
@@ -24,7 +25,8 @@ use crate::{clock, telemetry};
 
 /// A request that may go to its upstream: the permit, and what came with it.
 pub(super) struct Cleared {
-    pub(super) permit: Permit,
+    /// To be had when its record is written.
+    pub(super) permit: Staged<Permit>,
     pub(super) identity: Identity,
     /// Of the snapshot by which it was judged.
     pub(super) generation: u64,
@@ -72,7 +74,7 @@ impl Connection {
         refuse_upgrade(headers)?;
         let target = snapshot.targets.get(permit.api().name.as_str()).cloned().ok_or_else(Refusal::closed)?;
         let room = self.charge(&permit)?;
-        self.record_allowed(&identity, room.as_ref(), judging)?;
+        let record = self.record_allowed(&identity, room.as_ref(), judging);
         let room = room.as_ref().map(RoomFields::of);
         let cut = Cut::default();
         let place = self.open.enter(self, OpenRequest::new(kept, evidence, cut.clone()), flight);
@@ -80,7 +82,15 @@ impl Connection {
             // A reload between the judgement and this line found no open request to judge again.
             self.rejudge();
         }
-        Ok(Cleared { permit, identity, generation: snapshot.generation, target, room, cut, place })
+        Ok(Cleared {
+            permit: record.before(permit),
+            identity,
+            generation: snapshot.generation,
+            target,
+            room,
+            cut,
+            place,
+        })
     }
 
     /// Address, server name and Host must name the same host.

@@ -5,20 +5,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::Connection;
 use super::open::Place;
 use super::records::Judging;
 use super::reply::Refusal;
-use crate::audit::{self, Audit, DecisionId};
+use crate::audit::{self, DecisionId};
 use crate::clock;
 use crate::identity::SessionId;
 use crate::upstream::Sent;
 
 /// Held by the request's body, by the response's, and by each of its pieces; the last one ends it.
 pub(super) struct Exchange {
-    audit: Arc<Audit>,
     decision: DecisionId,
-    session: SessionId,
     started: Instant,
     sent: Sent,
     /// Not set when the client got no head.
@@ -26,6 +23,7 @@ pub(super) struct Exchange {
     bytes: AtomicU64,
     complete: AtomicBool,
     upstream_failed: AtomicBool,
+    unrecorded: AtomicBool,
     place: Place,
 }
 
@@ -37,17 +35,16 @@ struct Head {
 }
 
 impl Exchange {
-    pub(super) fn begin(connection: &Connection, judging: &Judging, sent: Sent, place: Place) -> Arc<Self> {
+    pub(super) fn begin(judging: &Judging, sent: Sent, place: Place) -> Arc<Self> {
         Arc::new(Self {
-            audit: Arc::clone(&connection.proxy.audit),
             decision: judging.decision,
-            session: connection.caller.login.tunnel().session,
             started: judging.started,
             sent,
             head: OnceLock::new(),
             bytes: AtomicU64::new(0),
             complete: AtomicBool::new(false),
             upstream_failed: AtomicBool::new(false),
+            unrecorded: AtomicBool::new(false),
             place,
         })
     }
@@ -59,7 +56,7 @@ impl Exchange {
             self.complete();
         }
         tracing::info!(
-            session = %self.session,
+            session = %self.session(),
             decision = %self.decision,
             cause = refusal.cause.as_deref(),
             "no response from the upstream"
@@ -92,6 +89,15 @@ impl Exchange {
         self.complete.store(false, Ordering::Relaxed);
     }
 
+    /// It has no decision in the file, and did not happen.
+    pub(super) fn unrecorded(&self) {
+        self.unrecorded.store(true, Ordering::Relaxed);
+    }
+
+    fn session(&self) -> SessionId {
+        self.place.connection().caller.login.tunnel().session
+    }
+
     /// The word for how it ended.
     fn result(&self) -> &'static str {
         if self.upstream_failed.load(Ordering::Relaxed) {
@@ -108,10 +114,13 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        if *self.unrecorded.get_mut() {
+            return;
+        }
         let head = self.head.get();
         let record = audit::Event::End(audit::End {
             id: self.decision,
-            session: self.session,
+            session: self.session(),
             status: head.map(|head| head.status),
             result: self.result(),
             bytes: self.bytes.load(Ordering::Relaxed),
@@ -119,8 +128,6 @@ impl Drop for Exchange {
             took: clock::now().saturating_duration_since(self.started),
             upstream: head.and_then(|head| head.upstream),
         });
-        if let Err(error) = self.audit.write(&record) {
-            tracing::error!(session = %self.session, %error, decision = %self.decision, "the record of an end is lost");
-        }
+        self.place.connection().proxy.scribe.note(&record);
     }
 }

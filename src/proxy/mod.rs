@@ -17,6 +17,7 @@ mod memory;
 mod open;
 mod records;
 mod reply;
+mod scribe;
 mod tasks;
 pub mod tls;
 mod turns;
@@ -53,6 +54,7 @@ pub use http1::Gone;
 use memory::Memory;
 use open::Open;
 use records::Judging;
+use scribe::Scribe;
 use tasks::Tasks;
 pub use tls::server_config;
 
@@ -67,6 +69,7 @@ pub struct Proxy {
     pub(super) snapshots: Arc<Snapshots>,
     pub(super) limits: Arc<Limits>,
     pub(super) audit: Arc<Audit>,
+    scribe: Scribe,
     pub(super) decisions: Arc<DecisionIds>,
     pub(super) drain: Watch,
     pub(super) upstream: Upstream,
@@ -166,6 +169,7 @@ impl Proxy {
         Self {
             snapshots,
             limits,
+            scribe: Scribe::new(Arc::clone(&audit)),
             audit,
             decisions,
             drain,

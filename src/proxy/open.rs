@@ -148,6 +148,11 @@ impl Open {
 }
 
 impl Place {
+    /// Whose it is.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Whether the request was cut because it is no longer allowed.
     pub(super) fn is_revoked(&self) -> bool {
         self.connection.open.requests().open.get(&self.number).is_some_and(|open| open.revoked)

@@ -11,7 +11,7 @@ use aws_lc_rs::digest;
 
 use super::Connection;
 use super::reply::Refusal;
-use crate::audit::{self, AuditUnavailable, DecisionId, Outcome};
+use crate::audit::{self, DecisionId, Outcome, Staged};
 use crate::identity::authn::{Person, Verified};
 use crate::identity::{Identity, Token};
 use crate::limits::Room;
@@ -40,6 +40,13 @@ pub(super) struct Judging {
     /// What can be told of it where it has none.
     pub(super) excerpt: Excerpt,
     pub(super) token: Option<Arc<Token>>,
+}
+
+/// What a record says of the judgement.
+struct Said<'a> {
+    outcome: Outcome,
+    reason: &'a str,
+    rule: Option<&'a str>,
 }
 
 /// Parts of a request that could not be read as a whole.
@@ -74,17 +81,13 @@ impl Judging {
 
 impl Connection {
     /// The record that stands before the request leaves.
-    pub(super) fn record_allowed(
-        &self,
-        identity: &Identity,
-        room: Option<&Room<'_>>,
-        judging: &Judging,
-    ) -> Result<(), Refusal> {
+    pub(super) fn record_allowed(&self, identity: &Identity, room: Option<&Room<'_>>, judging: &Judging) -> Staged<()> {
         self.proxy.meters.allowed.increment(1);
         let limits = room.map(|room| [audit::Limit { id: room.limit, remaining: u64::from(room.remaining) }]);
         let limits = limits.as_ref().map_or(&[][..], |limits| &limits[..]);
-        self.record(Outcome::Allow, ALLOWED, judging.rule.as_ref().map(RuleId::as_str), judging, identity, limits)
-            .map_err(Refusal::audit_unavailable)
+        let rule = judging.rule.as_ref().map(RuleId::as_str);
+        let said = Said { outcome: Outcome::Allow, reason: ALLOWED, rule };
+        self.with_record(&said, judging, identity, limits, |record| self.proxy.scribe.stage(record))
     }
 
     /// Somebody's token in somebody else's tunnel: a record that a person must look at.
@@ -124,21 +127,23 @@ impl Connection {
             return;
         }
         let rule = refusal.rule.as_deref().or_else(|| judging.rule.as_ref().map(RuleId::as_str));
-        if let Err(error) = self.record(Outcome::Deny, reason, rule, judging, login, &[]) {
+        let said = Said { outcome: Outcome::Deny, reason, rule };
+        let written = self.with_record(&said, judging, login, &[], |record| self.proxy.audit.write(record));
+        if let Err(error) = written {
             tracing::error!(session = %login.tunnel().session, %error, "the record of a refusal is lost");
         }
     }
 
-    fn record(
+    fn with_record<T>(
         &self,
-        outcome: Outcome,
-        reason: &str,
-        rule: Option<&str>,
+        said: &Said<'_>,
         judging: &Judging,
         identity: &Identity,
         limits: &[audit::Limit<'_>],
-    ) -> Result<(), AuditUnavailable> {
+        write: impl FnOnce(&audit::Event<'_>) -> T,
+    ) -> T {
         let tunnel = identity.tunnel();
+        let Said { outcome, reason, rule } = *said;
         let Excerpt { method, host, path } = &judging.excerpt;
         let (method, host, path, query) = match &judging.request {
             Some(request) => (request.method(), request.host(), request.path(), request.query()),
@@ -151,7 +156,7 @@ impl Connection {
             Outcome::Deny => excerpt(path),
         };
         let age = clock::wall().duration_since(tunnel.since).unwrap_or_default();
-        self.proxy.audit.write(&audit::Event::Decision(audit::Decision {
+        write(&audit::Event::Decision(audit::Decision {
             id: judging.decision,
             bundle: judging.bundle.as_ref().map_or("", |bundle| bundle.id()),
             api: judging.api.as_ref().map(|api| api.name.as_str()),

@@ -29,6 +29,20 @@ struct State {
     next: u64,
 }
 
+/// Goes behind everybody who is awake on this thread; tokio's own `yield_now` goes behind those who wait for a socket
+/// too.
+pub(super) async fn step_back() {
+    let mut stepped = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut stepped, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await
+}
+
 impl Turns {
     /// Runs a future of this session when it is its turn.
     pub(super) async fn share<F: Future>(&self, future: F) -> F::Output {
@@ -130,19 +144,6 @@ mod tests {
         let mut task = JoinSet::new();
         task.spawn(future);
         task.join_next().await.unwrap().unwrap();
-    }
-
-    /// Goes behind everybody who is awake; tokio's own goes behind those who wait for a socket too.
-    async fn step_back() {
-        let mut stepped = false;
-        poll_fn(|cx| {
-            if std::mem::replace(&mut stepped, true) {
-                return Poll::Ready(());
-            }
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await
     }
 
     /// Has the thread for a whole turn.

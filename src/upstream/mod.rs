@@ -129,7 +129,7 @@ impl Upstream {
     pub async fn send(
         &self,
         target: &Arc<Target>,
-        permit: &Permit,
+        permit: Permit,
         headers: &Lines,
         body: RequestBody,
         cut: &Cut,
@@ -141,7 +141,7 @@ impl Upstream {
     async fn exchange(
         &self,
         target: &Arc<Target>,
-        permit: &Permit,
+        permit: Permit,
         headers: &Lines,
         body: RequestBody,
         cut: &Cut,

@@ -1,0 +1,213 @@
+//! The records of one shard on their way to the file: those of one turn are written together (group commit).
+//!
+//! A record that something must wait for is staged with it, and [`Journal::commit`] gives it back when the record stands
+//! in the file. One that nothing waits for is noted: whoever notes the first of a group sees to it that the group is
+//! flushed.
+
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::encode::encode;
+use super::event::Event;
+use super::sink::{Audit, AuditUnavailable, Written};
+use crate::clock;
+
+/// The largest group in bytes. What comes on top of it finds it written.
+const MAX_GROUP: usize = 64 * 1024;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Journal {
+    audit: Arc<Audit>,
+    group: Mutex<Group>,
+}
+
+/// Records that are not in the file yet.
+#[derive(Debug, Default)]
+struct Group {
+    lines: Vec<u8>,
+    line: Vec<u8>,
+    /// What became of them, for those who wait.
+    written: Arc<OnceLock<Written>>,
+    /// Somebody was told to flush them.
+    noted: bool,
+}
+
+/// What may happen when its record stands in the file, and until then can only be looked at.
+#[derive(Debug)]
+#[must_use]
+pub struct Staged<T> {
+    value: T,
+    /// Where the record ends in its group.
+    end: usize,
+    written: Arc<OnceLock<Written>>,
+}
+
+impl<T> Deref for Staged<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl Staged<()> {
+    /// What the record has to stand before.
+    pub fn before<T>(self, value: T) -> Staged<T> {
+        let Self { value: (), end, written } = self;
+        Staged { value, end, written }
+    }
+}
+
+impl Journal {
+    /// An empty one in front of the file.
+    pub fn new(audit: Arc<Audit>) -> Self {
+        Self { audit, group: Mutex::default() }
+    }
+
+    /// Adds a record that something has to wait for.
+    pub fn stage(&self, event: &Event<'_>) -> Staged<()> {
+        let mut group = self.lock();
+        let end = self.add(&mut group, event);
+        Staged { value: (), end, written: Arc::clone(&group.written) }
+    }
+
+    /// Writes the record, with all others of its group, unless that was done before.
+    ///
+    /// # Errors
+    ///
+    /// The record does not stand in the file, and `on_failure` is [`super::OnFailure::Refuse`].
+    pub fn commit<T>(&self, staged: Staged<T>) -> Result<T, AuditUnavailable> {
+        let Staged { value, end, written } = staged;
+        let written = match written.get() {
+            Some(written) => *written,
+            None => self.write(&mut self.lock()),
+        };
+        written.check(end).map(|()| value)
+    }
+
+    /// Adds a record that nothing waits for. True when the caller has to see to it that it is flushed soon.
+    pub fn note(&self, event: &Event<'_>) -> bool {
+        let mut group = self.lock();
+        self.add(&mut group, event);
+        !std::mem::replace(&mut group.noted, true)
+    }
+
+    /// Writes what is here. A record that cannot be written is counted as lost.
+    pub fn flush(&self) {
+        self.write(&mut self.lock());
+    }
+
+    fn add(&self, group: &mut Group, event: &Event<'_>) -> usize {
+        encode(clock::wall(), event, &mut group.line);
+        if group.lines.len() + group.line.len() > MAX_GROUP {
+            self.write(group);
+        }
+        group.lines.extend_from_slice(&group.line);
+        group.lines.len()
+    }
+
+    fn write(&self, group: &mut Group) -> Written {
+        let written = self.audit.append(&group.lines);
+        if let Err(error) = written.check(usize::MAX) {
+            tracing::error!(%error, "records are lost");
+        }
+        group.lines.clear();
+        group.noted = false;
+        // This group's word is said once, here.
+        let _unsaid = std::mem::take(&mut group.written).set(written);
+        written
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Group> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use serde_json::Value;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::audit::event::Reloaded;
+    use crate::audit::{MAX_LINE, OnFailure};
+
+    fn event(what: &str) -> Event<'_> {
+        Event::Reloaded(Reloaded { what, result: "ok" })
+    }
+
+    fn journal() -> (TempDir, PathBuf, Journal) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        let journal = Journal::new(Arc::new(Audit::open(&path, OnFailure::Refuse).unwrap()));
+        (directory, path, journal)
+    }
+
+    fn written(path: &Path) -> Vec<String> {
+        let text = fs::read_to_string(path).unwrap();
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["what"].as_str().unwrap().into()).collect()
+    }
+
+    #[test]
+    fn what_waits_is_given_back_when_its_record_is_written_and_all_of_a_group_are_at_once() {
+        let (_directory, path, journal) = journal();
+        let first = journal.stage(&event("first")).before(1);
+        let second = journal.stage(&event("second")).before(2);
+        assert_eq!((*first, *second), (1, 2), "they can be looked at");
+        assert!(written(&path).is_empty());
+        assert_eq!(journal.commit(second), Ok(2));
+        assert_eq!(written(&path), ["first", "second"]);
+        let third = journal.stage(&event("third")).before(3);
+        assert_eq!(journal.commit(first), Ok(1));
+        assert_eq!(written(&path).len(), 2, "the first was written before");
+        assert_eq!(journal.commit(third), Ok(3));
+        assert_eq!(written(&path).len(), 3);
+    }
+
+    #[test]
+    fn whoever_notes_the_first_of_a_group_is_told_to_flush_it() {
+        let (_directory, path, journal) = journal();
+        assert!(journal.note(&event("first")));
+        assert!(!journal.note(&event("second")));
+        journal.flush();
+        assert_eq!(written(&path), ["first", "second"]);
+        assert!(journal.note(&event("third")));
+        drop(journal);
+        assert_eq!(written(&path), ["first", "second", "third"], "also by the last who has the journal");
+    }
+
+    #[test]
+    fn a_group_has_a_largest_size() {
+        let (_directory, path, journal) = journal();
+        let long = "x".repeat(MAX_LINE / 4);
+        let first = journal.stage(&event("first"));
+        for _ in 0..MAX_GROUP / long.len() {
+            let _noted = journal.note(&event(&long));
+        }
+        assert_eq!(written(&path)[0], "first");
+        assert!(journal.lock().lines.len() <= MAX_GROUP);
+        assert_eq!(journal.commit(first), Ok(()));
+    }
+
+    #[test]
+    fn without_its_record_nothing_is_given_back() {
+        let journal = Journal::new(Arc::new(Audit::open(Path::new("/dev/full"), OnFailure::Refuse).unwrap()));
+        let staged = [journal.stage(&event("first")), journal.stage(&event("second"))];
+        for staged in staged {
+            assert_eq!(journal.commit(staged.before(1)).unwrap_err().kind, std::io::ErrorKind::StorageFull);
+        }
+        let journal = Journal::new(Arc::new(Audit::open(Path::new("/dev/full"), OnFailure::Drop).unwrap()));
+        let staged = journal.stage(&event("by wish"));
+        assert_eq!(journal.commit(staged.before(1)), Ok(1));
+    }
+}
