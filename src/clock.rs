@@ -17,6 +17,20 @@ pub fn wall() -> SystemTime {
     SystemTime::now()
 }
 
+/// One moment on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// See [`now`].
+    pub now: Instant,
+    /// See [`wall`].
+    pub wall: SystemTime,
+}
+
+/// This moment.
+pub fn moment() -> Moment {
+    Moment { now: now(), wall: wall() }
+}
+
 /// Wall-clock time as seconds since the Unix epoch; 0 before it.
 pub fn unix(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())

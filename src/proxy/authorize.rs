@@ -5,6 +5,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, UPGRADE};
@@ -21,6 +22,7 @@ use crate::policy::{self, Api, Bearer, Bundle, Decision, Evidence, Handling, Htt
 use crate::request::{self, CanonicalRequest, Malformed};
 use crate::snapshot::Snapshot;
 use crate::upstream::{Cut, Target};
+use crate::clock::Moment;
 use crate::{clock, telemetry};
 
 /// A request that may go to its upstream: the permit, and what came with it.
@@ -44,7 +46,7 @@ impl Connection {
         headers: &HeaderMap,
         judging: &mut Judging,
     ) -> Result<Cleared, Refusal> {
-        let flight = self.caller.admit().map_err(Refusal::pre_limited)?;
+        let flight = self.caller.admit(judging.at.now).map_err(Refusal::pre_limited)?;
         let snapshot = self.proxy.snapshots.load_full();
         self.proxy.upstream.keep(snapshot.generation, snapshot.targets.values());
         judging.bundle.clone_from(&snapshot.bundle);
@@ -56,7 +58,7 @@ impl Connection {
         // Nothing of an API that this person does not know of may show in an answer, not even how it reads requests.
         let known = judging.api.as_deref().filter(|api| policy::is_visible(bundle, api, &Evidence::of(&login)));
         admit_oddities(bundle, &canonical).map_err(|malformed| Refusal::malformed(&malformed))?;
-        let evidence = self.evidence(headers, &canonical, known, &snapshot).await?;
+        let evidence = self.evidence(headers, &canonical, known, &snapshot, judging.at).await?;
         let verified = evidence.as_deref();
         judging.token = verified.map(|verified| Arc::clone(&verified.token));
         let identity = agree(&login, verified, &snapshot).inspect_err(|_| self.alarm(verified, judging))?;
@@ -73,11 +75,12 @@ impl Connection {
         judging.rule = Some(permit.rule().clone());
         refuse_upgrade(headers)?;
         let target = snapshot.targets.get(permit.api().name.as_str()).cloned().ok_or_else(Refusal::closed)?;
-        let room = self.charge(&permit)?;
+        let room = self.charge(&permit, judging.at.now)?;
         let record = self.record_allowed(&identity, room.as_ref(), judging);
         let room = room.as_ref().map(RoomFields::of);
         let cut = Cut::default();
-        let place = self.open.enter(self, OpenRequest::new(kept, evidence, cut.clone()), flight);
+        let open = OpenRequest::new(kept, evidence, cut.clone(), judging.at);
+        let place = self.open.enter(self, open, judging.at.now, flight);
         if self.proxy.snapshots.load().generation != snapshot.generation {
             // A reload between the judgement and this line found no open request to judge again.
             self.rejudge();
@@ -107,6 +110,7 @@ impl Connection {
         request: &CanonicalRequest,
         api: Option<&Api>,
         snapshot: &Snapshot,
+        Moment { now, wall }: Moment,
     ) -> Result<Option<authn::Verdict>, Refusal> {
         if api.is_none_or(|api| api.bearer == Bearer::Pass) {
             return Ok(None);
@@ -116,7 +120,6 @@ impl Connection {
             let hidden = request.has_access_token().then(|| Refusal::malformed(&Malformed::TokenInQuery));
             return hidden.map_or(Ok(None), Err);
         };
-        let (wall, now) = (clock::wall(), clock::now());
         let last = self.memory.verdict(snapshot.generation, raw);
         if let Some(verdict) = last.filter(|verdict| snapshot.tokens.still_counts(verdict, wall, now)) {
             return Ok(Some(verdict));
@@ -130,14 +133,14 @@ impl Connection {
     }
 
     /// Takes one from every bucket of the request, or from none.
-    fn charge<'a>(&self, permit: &'a Permit) -> Result<Option<Room<'a>>, Refusal> {
+    fn charge<'a>(&self, permit: &'a Permit, now: Instant) -> Result<Option<Room<'a>>, Refusal> {
         let mut charges = Vec::with_capacity(permit.charges().len());
         for policy::Charge { limit, key } in permit.charges() {
             // A bundle whose limits cannot be counted is not loaded; if it were, nothing would pass.
             let quota = quota(limit).map_err(|_| Refusal::closed())?;
             charges.push(Charge { limit: limit.id.as_str(), key, quota });
         }
-        self.proxy.limits.take(charges.into_iter(), clock::now()).map_err(|exceeded| {
+        self.proxy.limits.take(charges.into_iter(), now).map_err(|exceeded| {
             metrics::counter!(telemetry::LIMITED, "limit" => "policy").increment(1);
             let limit = permit.charges().iter().find(|charge| charge.limit.id.as_str() == exceeded.limit);
             Refusal::limited(&exceeded, limit.map_or(429, |charge| charge.limit.status))

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -123,9 +123,9 @@ impl Caller {
     }
 
     /// Room for one more request.
-    pub(super) fn admit(&self) -> Result<Flight, Full> {
+    pub(super) fn admit(&self, now: Instant) -> Result<Flight, Full> {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        if !take(&self.prelimit) {
+        if !take(&self.prelimit, now) {
             self.sum(&self.over_rate);
             return Err(Full::Rate);
         }
@@ -146,7 +146,7 @@ impl Caller {
     }
 
     fn may_record(&self, records: &Records) -> bool {
-        let room = take(&records.room);
+        let room = take(&records.room, clock::now());
         if !room {
             self.sum(&records.over);
         }
@@ -166,6 +166,6 @@ impl Records {
     }
 }
 
-fn take(bucket: &Mutex<PreLimit>) -> bool {
-    bucket.lock().unwrap_or_else(PoisonError::into_inner).take(clock::now())
+fn take(bucket: &Mutex<PreLimit>, now: Instant) -> bool {
+    bucket.lock().unwrap_or_else(PoisonError::into_inner).take(now)
 }

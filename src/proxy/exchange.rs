@@ -38,7 +38,7 @@ impl Exchange {
     pub(super) fn begin(judging: &Judging, sent: Sent, place: Place) -> Arc<Self> {
         Arc::new(Self {
             decision: judging.decision,
-            started: judging.started,
+            started: judging.at.now,
             sent,
             head: OnceLock::new(),
             bytes: AtomicU64::new(0),

@@ -322,7 +322,8 @@ impl Connection {
         B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Send + 'static,
     {
         let Asked { read, headers, body } = asked;
-        let mut judging = Judging::begin(self.proxy.decisions.next(clock::wall()));
+        let at = clock::moment();
+        let mut judging = Judging::begin(self.proxy.decisions.next(at.wall), at);
         let authorized = self.authorize(read, &headers, &mut judging).await;
         self.proxy.meters.decision.record(judging.elapsed());
         let answer = match authorized {

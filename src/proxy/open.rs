@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::Connection;
 use super::caller::Flight;
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::identity::authn;
 use crate::request::CanonicalRequest;
 use crate::upstream::Cut;
@@ -52,8 +52,12 @@ pub(super) struct OpenRequest {
 }
 
 impl OpenRequest {
-    pub(super) fn new(request: CanonicalRequest, evidence: Option<authn::Verdict>, cut: Cut) -> Self {
-        let (now, wall) = (clock::now(), clock::wall());
+    pub(super) fn new(
+        request: CanonicalRequest,
+        evidence: Option<authn::Verdict>,
+        cut: Cut,
+        Moment { now, wall }: Moment,
+    ) -> Self {
         let until = |end: SystemTime| now + end.duration_since(wall).unwrap_or_default() + ENDED;
         let ends = evidence.as_ref().map(|evidence| until(evidence.counts_until()));
         Self { request, evidence, cut, cut_at: None, revoked: false, ends }
@@ -79,8 +83,14 @@ pub(super) struct Place {
 pub(super) struct LastCut<'a>(&'a Open);
 
 impl Open {
-    pub(super) fn enter(&self, connection: &Arc<Connection>, request: OpenRequest, flight: Flight) -> Place {
-        let look_at = request.look_at(clock::now());
+    pub(super) fn enter(
+        &self,
+        connection: &Arc<Connection>,
+        request: OpenRequest,
+        now: Instant,
+        flight: Flight,
+    ) -> Place {
+        let look_at = request.look_at(now);
         let mut requests = self.requests();
         let number = requests.next;
         requests.next += 1;

@@ -5,7 +5,6 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Instant;
 
 use aws_lc_rs::digest;
 
@@ -17,6 +16,7 @@ use crate::identity::{Identity, Token};
 use crate::limits::Room;
 use crate::policy::{self, Api, Bundle, RuleId};
 use crate::request::CanonicalRequest;
+use crate::clock::Moment;
 use crate::{clock, telemetry};
 
 /// The longest path in the record of a refusal, in bytes; what is longer is told apart by its hash.
@@ -28,7 +28,8 @@ const MAX_NAME: usize = 64;
 /// What is known of a request while it is judged: the audit record grows in here.
 pub(super) struct Judging {
     pub(super) decision: DecisionId,
-    pub(super) started: Instant,
+    /// When its head was read: the time by which it is judged.
+    pub(super) at: Moment,
     pub(super) bundle: Option<Arc<Bundle>>,
     pub(super) api: Option<Arc<Api>>,
     pub(super) rule: Option<RuleId>,
@@ -58,10 +59,10 @@ pub(super) struct Excerpt {
 }
 
 impl Judging {
-    pub(super) fn begin(decision: DecisionId) -> Self {
+    pub(super) fn begin(decision: DecisionId, at: Moment) -> Self {
         Self {
             decision,
-            started: clock::now(),
+            at,
             bundle: None,
             api: None,
             rule: None,
@@ -75,7 +76,7 @@ impl Judging {
 
     /// Seconds since the request's head was read.
     pub(super) fn elapsed(&self) -> f64 {
-        clock::now().saturating_duration_since(self.started).as_secs_f64()
+        clock::now().saturating_duration_since(self.at.now).as_secs_f64()
     }
 }
 
@@ -155,7 +156,7 @@ impl Connection {
             Outcome::Allow => (path, None),
             Outcome::Deny => excerpt(path),
         };
-        let age = clock::wall().duration_since(tunnel.since).unwrap_or_default();
+        let age = judging.at.wall.duration_since(tunnel.since).unwrap_or_default();
         write(&audit::Event::Decision(audit::Decision {
             id: judging.decision,
             bundle: judging.bundle.as_ref().map_or("", |bundle| bundle.id()),
