@@ -18,16 +18,18 @@ const MAX_LIMITS: usize = 16;
 /// The longest text of a record, before escaping: half a line, for a path.
 const LONGEST: usize = MAX_LINE / 2;
 
-/// Writes an event as one line of at most [`MAX_LINE`] bytes into `buffer`, replacing what was in it.
+/// Writes an event as one line of at most [`MAX_LINE`] bytes behind what is in `buffer`.
 pub fn encode(at: SystemTime, event: &Event<'_>, buffer: &mut Vec<u8>) {
+    let begin = buffer.len();
     let mut longest = LONGEST;
     loop {
+        buffer.truncate(begin);
         let mut line = Line::new(buffer, longest);
         line.word(key!("time"), &Rfc3339(at).text());
         event.write(&mut line);
         line.end();
         // Every text can be cut and every list is bounded, so a line of empty texts fits: the loop ends.
-        if buffer.len() <= MAX_LINE || longest == 0 {
+        if buffer.len() - begin <= MAX_LINE || longest == 0 {
             return;
         }
         longest /= 4;
@@ -66,23 +68,23 @@ fn millis(duration: Duration) -> u64 {
 
 impl TunnelUp<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.word(key!("event"), b"tunnel-up");
+        line.own(key!("event"), "tunnel-up");
         line.word(key!("session"), &self.session.text());
         line.text(key!("user"), self.user);
         line.address(key!("source"), self.source);
-        line.text(key!("method"), self.method.as_str());
-        line.text(key!("binding"), self.binding.as_str());
+        line.own(key!("method"), self.method.as_str());
+        line.own(key!("binding"), self.binding.as_str());
         optional(line, key!("correlation"), self.correlation);
     }
 }
 
 impl TunnelDown<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.word(key!("event"), b"tunnel-down");
+        line.own(key!("event"), "tunnel-down");
         line.word(key!("session"), &self.session.text());
         line.text(key!("user"), self.user);
         line.address(key!("source"), self.source);
-        line.text(key!("reason"), self.reason);
+        line.own(key!("reason"), self.reason);
         line.number(key!("seconds"), self.lasted.as_secs());
         line.number(key!("received"), self.received);
         line.number(key!("sent"), self.sent);
@@ -92,38 +94,38 @@ impl TunnelDown<'_> {
 
 impl LoginRefused<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.word(key!("event"), b"login-refused");
+        line.own(key!("event"), "login-refused");
         line.address(key!("source"), self.source);
         line.bytes(key!("user"), self.user);
         optional(line, key!("method"), self.method.map(Method::as_str));
-        line.text(key!("reason"), self.reason);
+        line.own(key!("reason"), self.reason);
         optional(line, key!("correlation"), self.correlation);
     }
 }
 
-impl LoginsRefused<'_> {
+impl LoginsRefused {
     fn write(&self, line: &mut Line<'_>) {
-        line.plain(key!("event"), "logins-refused");
-        line.text(key!("reason"), self.reason);
+        line.own(key!("event"), "logins-refused");
+        line.own(key!("reason"), self.reason);
         line.number(key!("count"), self.count);
     }
 }
 
 impl Decision<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.word(key!("event"), b"decision");
+        line.own(key!("event"), "decision");
         line.word(key!("decision_id"), &self.id.text());
         line.text(key!("bundle"), self.bundle);
         optional(line, key!("api"), self.api);
         optional(line, key!("rule"), self.rule);
-        line.text(key!("outcome"), self.outcome.as_str());
-        line.text(key!("reason"), self.reason);
+        line.own(key!("outcome"), self.outcome.as_str());
+        line.own(key!("reason"), self.reason);
         if !self.near_miss.is_empty() {
             line.texts(key!("near_miss"), self.near_miss.iter().copied(), MAX_NEAR_MISSES);
         }
         line.object(key!("user"), |line| {
             line.text(key!("id"), self.user);
-            line.text(
+            line.own(
                 key!("kind"),
                 match self.kind {
                     Kind::Person => "person",
@@ -149,7 +151,7 @@ impl Decision<'_> {
         line.object(key!("tunnel"), |line| {
             line.word(key!("id"), &self.session.text());
             line.address(key!("source"), self.source);
-            line.text(key!("method"), self.method.as_str());
+            line.own(key!("method"), self.method.as_str());
             line.number(key!("age"), self.age.as_secs());
         });
         if let Some(request) = &self.request {
@@ -179,12 +181,12 @@ impl Request<'_> {
     }
 }
 
-impl End<'_> {
+impl End {
     fn write(&self, line: &mut Line<'_>) {
-        line.word(key!("event"), b"end");
+        line.own(key!("event"), "end");
         line.word(key!("decision_id"), &self.id.text());
         line.word(key!("session"), &self.session.text());
-        line.text(key!("result"), self.result);
+        line.own(key!("result"), self.result);
         line.object(key!("resp"), |line| {
             if let Some(status) = self.status {
                 line.number(key!("status"), status.into());
@@ -201,7 +203,7 @@ impl End<'_> {
 
 impl PreLimited<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.word(key!("event"), b"pre-limited");
+        line.own(key!("event"), "pre-limited");
         line.word(key!("session"), &self.session.text());
         line.text(key!("user"), self.user);
         line.text(key!("limit"), self.limit);
@@ -211,8 +213,8 @@ impl PreLimited<'_> {
 
 impl Alarm<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.word(key!("event"), b"alarm");
-        line.text(key!("alarm"), self.alarm);
+        line.own(key!("event"), "alarm");
+        line.own(key!("alarm"), self.alarm);
         if let Some(id) = self.id {
             line.word(key!("decision_id"), &id.text());
         }
@@ -226,7 +228,7 @@ impl Alarm<'_> {
 
 impl PolicyLoaded<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.word(key!("event"), b"policy-loaded");
+        line.own(key!("event"), "policy-loaded");
         line.text(key!("bundle"), self.bundle);
         line.number(key!("apis"), self.apis);
         line.number(key!("tests"), self.tests);
@@ -235,7 +237,7 @@ impl PolicyLoaded<'_> {
 
 impl PolicyLoadFailed<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.word(key!("event"), b"policy-load-failed");
+        line.own(key!("event"), "policy-load-failed");
         optional(line, key!("kept"), self.kept);
         line.number(key!("complaints"), self.complaints);
         line.text(key!("code"), self.code);
@@ -249,7 +251,7 @@ impl PolicyLoadFailed<'_> {
 
 impl UsersReloaded {
     fn write(&self, line: &mut Line<'_>) {
-        line.word(key!("event"), b"users-reloaded");
+        line.own(key!("event"), "users-reloaded");
         line.number(key!("enabled"), self.enabled);
         line.number(key!("disabled"), self.disabled);
     }
@@ -257,15 +259,15 @@ impl UsersReloaded {
 
 impl Reloaded<'_> {
     fn write(&self, line: &mut Line<'_>) {
-        line.word(key!("event"), b"reloaded");
+        line.own(key!("event"), "reloaded");
         line.text(key!("what"), self.what);
-        line.text(key!("result"), self.result);
+        line.own(key!("result"), self.result);
     }
 }
 
 impl AuditLost {
     fn write(&self, line: &mut Line<'_>) {
-        line.word(key!("event"), b"audit-lost");
+        line.own(key!("event"), "audit-lost");
         line.number(key!("count"), self.count);
     }
 }

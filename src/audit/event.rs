@@ -20,11 +20,11 @@ pub enum Event<'a> {
     /// A login failed.
     LoginRefused(LoginRefused<'a>),
     /// More logins failed than have a record of their own.
-    LoginsRefused(LoginsRefused<'a>),
+    LoginsRefused(LoginsRefused),
     /// A request was judged.
     Decision(Decision<'a>),
     /// A forwarded request is over.
-    End(End<'a>),
+    End(End),
     /// Requests were refused without a record of their own.
     PreLimited(PreLimited<'a>),
     /// Something that somebody must look at.
@@ -68,7 +68,7 @@ pub struct TunnelDown<'a> {
     /// The outer peer.
     pub source: SocketAddr,
     /// A stable word: `client`, `lost`, `revoked`, `killed`, `superseded`, `max-session`, `drain`, `aborted`.
-    pub reason: &'a str,
+    pub reason: &'static str,
     /// How long it lived.
     pub lasted: Duration,
     /// Bytes inside TLS from the client, framing included.
@@ -90,16 +90,16 @@ pub struct LoginRefused<'a> {
     pub method: Option<Method>,
     /// A stable word: `credentials`, `disabled`, `locked`; and for a proof that is right `binding`, `timeout`, `abandoned`,
     /// `full`.
-    pub reason: &'a str,
+    pub reason: &'static str,
     /// `SSTPCORRELATIONID`.
     pub correlation: Option<&'a str>,
 }
 
 /// See [`Event::LoginsRefused`]: one record a second for each reason.
 #[derive(Clone, Copy, Debug)]
-pub struct LoginsRefused<'a> {
+pub struct LoginsRefused {
     /// The word that [`LoginRefused`] has.
-    pub reason: &'a str,
+    pub reason: &'static str,
     /// How many logins.
     pub count: u64,
 }
@@ -187,7 +187,7 @@ pub struct Decision<'a> {
     /// The end of the judgement.
     pub outcome: Outcome,
     /// The reason code.
-    pub reason: &'a str,
+    pub reason: &'static str,
     /// Rules that would have allowed, but for one thing.
     pub near_miss: &'a [&'a str],
     /// The resolved person.
@@ -214,7 +214,7 @@ pub struct Decision<'a> {
 
 /// See [`Event::End`].
 #[derive(Clone, Copy, Debug)]
-pub struct End<'a> {
+pub struct End {
     /// The id of the decision.
     pub id: DecisionId,
     /// The session.
@@ -223,7 +223,7 @@ pub struct End<'a> {
     pub status: Option<u16>,
     /// How it ended: `complete`; `client-gone`, or its tunnel; `upstream-failed`, also where the client was told so;
     /// `revoked`.
-    pub result: &'a str,
+    pub result: &'static str,
     /// Bytes of the response's body.
     pub bytes: u64,
     /// Bytes of the request's body.
@@ -251,7 +251,7 @@ pub struct PreLimited<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Alarm<'a> {
     /// What it is: `identity-conflict`.
-    pub alarm: &'a str,
+    pub alarm: &'static str,
     /// The decision that it belongs to.
     pub id: Option<DecisionId>,
     /// The session.
@@ -309,7 +309,7 @@ pub struct Reloaded<'a> {
     /// What: `certificate`, `users`.
     pub what: &'a str,
     /// `replaced`, or `kept`: the new one is wrong, the old one stays.
-    pub result: &'a str,
+    pub result: &'static str,
 }
 
 /// See [`Event::AuditLost`].

@@ -7,6 +7,7 @@
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::MAX_LINE;
 use super::encode::encode;
 use super::event::Event;
 use super::sink::{Audit, AuditUnavailable, Written};
@@ -26,7 +27,6 @@ pub struct Journal {
 #[derive(Debug, Default)]
 struct Group {
     lines: Vec<u8>,
-    line: Vec<u8>,
     /// What became of them, for those who wait.
     written: Arc<OnceLock<Written>>,
     /// Somebody was told to flush them.
@@ -99,11 +99,10 @@ impl Journal {
     }
 
     fn add(&self, group: &mut Group, event: &Event<'_>) -> usize {
-        encode(clock::wall(), event, &mut group.line);
-        if group.lines.len() + group.line.len() > MAX_GROUP {
+        if group.lines.len() + MAX_LINE > MAX_GROUP {
             self.write(group);
         }
-        group.lines.extend_from_slice(&group.line);
+        encode(clock::wall(), event, &mut group.lines);
         group.lines.len()
     }
 
@@ -139,8 +138,8 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::audit::OnFailure;
     use crate::audit::event::Reloaded;
-    use crate::audit::{MAX_LINE, OnFailure};
 
     fn event(what: &str) -> Event<'_> {
         Event::Reloaded(Reloaded { what, result: "ok" })

@@ -31,9 +31,8 @@ pub(super) struct Line<'a> {
 const TAKES_ALL: &str = "a Vec takes everything";
 
 impl<'a> Line<'a> {
-    /// Begins the outermost object.
+    /// Begins the outermost object, behind what is in the buffer.
     pub(super) fn new(buffer: &'a mut Vec<u8>, longest: usize) -> Self {
-        buffer.clear();
         buffer.push(b'{');
         Self { buffer, longest, cut: false }
     }
@@ -97,7 +96,12 @@ impl<'a> Line<'a> {
         self.buffer.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
     }
 
-    /// Letters, digits and marks that JSON does not escape: our own words, ids and times.
+    /// Our own word, of letters and marks that JSON does not escape.
+    pub(super) fn own(&mut self, key: Key, word: &'static str) {
+        self.word(key, word.as_bytes());
+    }
+
+    /// Letters, digits and marks that JSON does not escape: ids and times.
     pub(super) fn word(&mut self, key: Key, word: &[u8]) {
         self.key(key);
         self.quoted(word);

@@ -87,6 +87,7 @@ impl Audit {
     /// system, or `on_failure` is [`OnFailure::Drop`] and the loss was counted.
     pub fn write(&self, event: &Event<'_>) -> Result<(), AuditUnavailable> {
         BUFFER.with_borrow_mut(|buffer| {
+            buffer.clear();
             encode(clock::wall(), event, buffer);
             self.append(buffer).check(buffer.len())
         })

@@ -59,7 +59,6 @@ impl Quota {
 
 impl Hash for Quota {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
-        self.interval().hash(hasher);
-        self.burst().hash(hasher);
+        hasher.write_u128((self.interval().as_nanos() << u32::BITS) | u128::from(self.burst().get()));
     }
 }

@@ -15,6 +15,7 @@ use super::records::{Excerpt, Judging};
 use super::reply::Refusal;
 use super::{Connection, Unread};
 use crate::audit::Staged;
+use crate::clock::Moment;
 use crate::identity::Identity;
 use crate::identity::authn::{self, Verified};
 use crate::limits::{BadQuota, Charge, Quota, Room};
@@ -22,7 +23,6 @@ use crate::policy::{self, Api, Bearer, Bundle, Decision, Evidence, Handling, Htt
 use crate::request::{self, CanonicalRequest, Malformed};
 use crate::snapshot::Snapshot;
 use crate::upstream::{Cut, Target};
-use crate::clock::Moment;
 use crate::{clock, telemetry};
 
 /// A request that may go to its upstream: the permit, and what came with it.

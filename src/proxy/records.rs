@@ -11,12 +11,12 @@ use aws_lc_rs::digest;
 use super::Connection;
 use super::reply::Refusal;
 use crate::audit::{self, DecisionId, Outcome, Staged};
+use crate::clock::Moment;
 use crate::identity::authn::{Person, Verified};
 use crate::identity::{Identity, Token};
 use crate::limits::Room;
 use crate::policy::{self, Api, Bundle, RuleId};
 use crate::request::CanonicalRequest;
-use crate::clock::Moment;
 use crate::{clock, telemetry};
 
 /// The longest path in the record of a refusal, in bytes; what is longer is told apart by its hash.
@@ -46,7 +46,7 @@ pub(super) struct Judging {
 /// What a record says of the judgement.
 struct Said<'a> {
     outcome: Outcome,
-    reason: &'a str,
+    reason: &'static str,
     rule: Option<&'a str>,
 }
 

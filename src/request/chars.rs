@@ -7,6 +7,9 @@ const PATH: u8 = 2;
 /// A character that a query may hold as it is: `pchar`, `/`, `?`, and what browsers leave unencoded there.
 const QUERY: u8 = 4;
 
+/// A token character that a CGI gateway does not take for another (RFC 3875 section 4.1.18): no underscore.
+const NAME: u8 = 8;
+
 const CLASSES: [u8; 256] = classes();
 
 const fn classes() -> [u8; 256] {
@@ -17,6 +20,9 @@ const fn classes() -> [u8; 256] {
         let alphanumeric = byte.is_ascii_alphanumeric();
         if alphanumeric || is_one_of(byte, b"!#$%&'*+-.^_`|~") {
             table[at] |= TOKEN;
+        }
+        if table[at] & TOKEN != 0 && byte != b'_' {
+            table[at] |= NAME;
         }
         if alphanumeric || is_one_of(byte, b"-._~!$&'()*+,=:@/") {
             table[at] |= PATH;
@@ -52,6 +58,11 @@ fn all(bytes: &[u8], class: u8) -> bool {
 /// Whether these bytes are a token.
 pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && all(bytes, TOKEN)
+}
+
+/// Whether these bytes are a token that names a header and nothing else.
+pub(super) fn is_name(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && all(bytes, NAME)
 }
 
 pub(super) fn is_path(byte: u8) -> bool {

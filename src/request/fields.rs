@@ -2,7 +2,7 @@
 //!
 //! RFC 9110 section 5, RFC 9112 sections 5 and 6, RFC 9113 section 8.2.
 
-use super::chars::{has_control, is_token};
+use super::chars::{has_control, is_name, is_token};
 use super::{MAX_FIELDS, MAX_HEAD, Malformed};
 
 /// What HTTP/1.1 adds to name and value: colon, space, CR, LF.
@@ -118,11 +118,13 @@ impl<'a> Fields<'a> {
         if self.bytes > MAX_HEAD {
             return Err(Malformed::HeadTooLong { limit: MAX_HEAD });
         }
-        if !is_token(name) {
-            return Err(Malformed::FieldName { line: self.lines });
-        }
-        if name.iter().fold(false, |found, &byte| found | (byte == b'_')) {
-            return Err(Malformed::FieldUnderscore { line: self.lines });
+        if !is_name(name) {
+            let line = self.lines;
+            return Err(if is_token(name) {
+                Malformed::FieldUnderscore { line }
+            } else {
+                Malformed::FieldName { line }
+            });
         }
         if has_control(value) {
             return Err(Malformed::FieldControl { line: self.lines });
@@ -274,30 +276,25 @@ pub fn bearer(authorization: &[u8]) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer").then_some(token)
 }
 
-/// The credentials when they are an access token (RFC 6750, RFC 9449).
-fn token(authorization: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = credentials(authorization)?;
-    (scheme.eq_ignore_ascii_case(b"bearer") || scheme.eq_ignore_ascii_case(b"dpop")).then_some(token)
-}
-
 /// Whether a scheme logs in the connection that carries it, not the request (RFC 4559 section 6).
 pub fn logs_in_connection(scheme: &[u8]) -> bool {
     [&b"ntlm"[..], b"negotiate"].iter().any(|bound| scheme.eq_ignore_ascii_case(bound))
 }
 
-/// Whether there is an access token. It has neither comma nor white space; what has is two tokens, or two credentials.
+/// Whether there is an access token (RFC 6750, RFC 9449). It has neither comma nor white space; what has is two tokens, or two credentials.
 fn check_authorization(value: &[u8]) -> Result<bool, Malformed> {
-    let (scheme, _) = credentials(value).ok_or(Malformed::Credentials)?;
+    let (scheme, token) = credentials(value).ok_or(Malformed::Credentials)?;
     if logs_in_connection(scheme) {
         return Err(Malformed::ConnectionLogin);
     }
-    match token(value) {
-        // The longest of all values, so again without early exit.
-        Some(token) if token.iter().fold(false, |found, &byte| found | matches!(byte, b',' | b' ' | b'\t')) => {
-            Err(Malformed::TwoTokens)
-        }
-        token => Ok(token.is_some()),
+    if !(scheme.eq_ignore_ascii_case(b"bearer") || scheme.eq_ignore_ascii_case(b"dpop")) {
+        return Ok(false);
     }
+    // The longest of all values, so again without early exit.
+    if token.iter().fold(false, |found, &byte| found | matches!(byte, b',' | b' ' | b'\t')) {
+        return Err(Malformed::TwoTokens);
+    }
+    Ok(true)
 }
 
 /// A value that begins with a quote ends with one before its `;` (RFC 6265 section 4.1.1): to a parser that knows
