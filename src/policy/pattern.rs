@@ -220,6 +220,10 @@ impl Pattern {
 
     /// Whether this canonical path is one of the pattern's.
     pub(crate) fn matches(&self, path: &str) -> bool {
+        !self.differs_in_text(path) && self.holds_segments_of(path)
+    }
+
+    fn holds_segments_of(&self, path: &str) -> bool {
         let mut rest = path.strip_prefix('/');
         for segment in &self.segments {
             let Some(path) = rest else { return false };
@@ -235,6 +239,19 @@ impl Pattern {
             None => !self.rest,
             Some(rest) => self.rest && !rest.is_empty() && !rest.starts_with('/'),
         }
+    }
+
+    /// Whether a path is seen to be another before any segment is looked at: most are. What is encoded on either side
+    /// may mean the same in another spelling, so nothing is said of that here.
+    fn differs_in_text(&self, path: &str) -> bool {
+        for (own, other) in self.text.bytes().zip(path.bytes()) {
+            match own {
+                b'*' | b'{' | b'%' => return false,
+                _ if own == other => {}
+                _ => return other != b'%',
+            }
+        }
+        false
     }
 
     /// What the parameter `name` is in a matching path. Hexadecimal digits are in lower case, so that one resource has one

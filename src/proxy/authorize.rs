@@ -20,7 +20,7 @@ use crate::identity::Identity;
 use crate::identity::authn::{self, Verified};
 use crate::limits::{BadQuota, Charge, Quota, Room};
 use crate::policy::{self, Api, Bearer, Bundle, Decision, Evidence, Handling, HttpOptions, Permit};
-use crate::request::{self, CanonicalRequest, Malformed};
+use crate::request::{self, CanonicalRequest, Malformed, Oddities};
 use crate::snapshot::Snapshot;
 use crate::upstream::{Cut, Target};
 use crate::{clock, telemetry};
@@ -221,6 +221,9 @@ fn reading(read: Result<CanonicalRequest, Unread>, judging: &mut Judging) -> Res
 ///
 /// What has two readings.
 pub fn admit_oddities(bundle: &Bundle, request: &CanonicalRequest) -> Result<(), Malformed> {
+    if request.oddities() == Oddities::default() {
+        return Ok(());
+    }
     let http = bundle.http_for(request.host());
     let opaque = |handling: fn(&HttpOptions) -> Handling| http.is_some_and(|http| handling(http) == Handling::Opaque);
     request.admit(

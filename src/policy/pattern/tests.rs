@@ -169,6 +169,18 @@ proptest! {
     }
 
     #[test]
+    fn what_differs_in_its_text_is_no_path_of_the_pattern(
+        pattern in any_pattern(),
+        path in "(/(a%2Cb|a,b|7)){1,2}/?",
+        text in "(/(a%2Cb|a,b|7)){1,2}/?",
+    ) {
+        let written = Pattern::parse(&text).unwrap();
+        for pattern in [&pattern, &written].into_iter().chain(&written.clone().with_slash()) {
+            prop_assert!(!(pattern.differs_in_text(&path) && pattern.holds_segments_of(&path)), "{pattern:?} {path}");
+        }
+    }
+
+    #[test]
     fn any_text_is_read_or_refused(text in "\\PC{0,40}") {
         if let Ok(read) = Pattern::parse(&text) {
             prop_assert_eq!(read.as_str(), text);
