@@ -25,7 +25,7 @@ pub(super) fn read(value: &[u8], port: u16) -> Result<Box<str>, Malformed> {
         }
     };
     let name = name.strip_suffix(b".").unwrap_or(name);
-    if name.len() > MAX_NAME || !name.split(|&byte| byte == b'.').all(is_label) {
+    if name.len() > MAX_NAME || !has_labels(name) {
         return Err(Malformed::HostSyntax);
     }
     if name.rsplit(|&byte| byte == b'.').next().is_some_and(ends_in_number) {
@@ -37,12 +37,22 @@ pub(super) fn read(value: &[u8], port: u16) -> Result<Box<str>, Malformed> {
     Ok(name)
 }
 
-/// Letters, digits and hyphens, none of these at the ends: the A-label syntax of RFC 5890 section 2.3.1.
-fn is_label(label: &[u8]) -> bool {
-    label.len() <= MAX_LABEL
-        && label.first().is_some_and(u8::is_ascii_alphanumeric)
-        && label.last().is_some_and(u8::is_ascii_alphanumeric)
-        && label.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+/// Whether all labels are letters, digits and hyphens, none of these at the ends: the A-label syntax of RFC 5890 section
+/// 2.3.1.
+fn has_labels(name: &[u8]) -> bool {
+    let mut length = 0;
+    let mut last = b'.';
+    for &byte in name {
+        match byte {
+            b'.' if last == b'.' || last == b'-' => return false,
+            b'.' => length = 0,
+            b'-' if last == b'.' => return false,
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' if length < MAX_LABEL => length += 1,
+            _ => return false,
+        }
+        last = byte;
+    }
+    !matches!(last, b'.' | b'-')
 }
 
 /// Whether a name with this last label is an IPv4 address in one of its many spellings.
