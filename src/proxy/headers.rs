@@ -297,7 +297,7 @@ fn listed(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
 }
 
 fn is_hop_by_hop(name: &str) -> bool {
-    HOP_BY_HOP.iter().any(|hop| folds_to(name, hop))
+    may_be_reserved(name) && HOP_BY_HOP.iter().any(|hop| folds_to(name, hop))
 }
 
 /// Whether any name that does not cross begins as this one does: most headers of a client are known by their first
@@ -331,7 +331,7 @@ fn folds_to(name: &str, reserved: &str) -> bool {
 }
 
 fn begins_with(name: &str, prefix: &str) -> bool {
-    name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(|(a, b)| fold(a) == fold(b))
+    name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(|(a, b)| a == b || fold(a) == fold(b))
 }
 
 #[cfg(test)]
