@@ -135,7 +135,7 @@ metrics_table! {
     TUNNEL_BYTES = "wicketgate_tunnel_bytes_total", Counter, ["direction"], "Bytes of SSTP of tunnels that ended.";
     REQUESTS = "wicketgate_requests_total", Counter, ["outcome", "reason"], "Judged requests, by outcome and reason code.";
     DECISION_SECONDS = "wicketgate_decision_seconds", Histogram, [],
-        "From a request's head to its decision, the audit record included.";
+        "From a request's head to its decision.";
     UPSTREAM_SECONDS = "wicketgate_upstream_seconds", Histogram, [],
         "From forwarding a request to the head of the response.";
     LIMITED = "wicketgate_limited_total", Counter, ["limit"], "Requests refused by a limit, by its kind.";

@@ -23,7 +23,7 @@ pub enum Event<'a> {
     LoginsRefused(LoginsRefused),
     /// A request was judged.
     Decision(Decision<'a>),
-    /// A forwarded request is over.
+    /// An allowed request is over.
     End(End),
     /// Requests were refused without a record of their own.
     PreLimited(PreLimited<'a>),
@@ -107,7 +107,7 @@ pub struct LoginsRefused {
 /// The end of a judgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The request is forwarded.
+    /// The request may be forwarded.
     Allow,
     /// It is not.
     Deny,

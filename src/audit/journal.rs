@@ -4,6 +4,7 @@
 //! in the file. One that nothing waits for is noted: whoever notes the first of a group sees to it that the group is
 //! flushed.
 
+use std::io::ErrorKind;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -33,14 +34,40 @@ struct Group {
     noted: bool,
 }
 
+/// A record on its way to the file.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Record {
+    /// Where it ends in its group.
+    end: usize,
+    written: Arc<OnceLock<Written>>,
+}
+
 /// What may happen when its record stands in the file, and until then can only be looked at.
 #[derive(Debug)]
 #[must_use]
 pub struct Staged<T> {
     value: T,
-    /// Where the record ends in its group.
-    end: usize,
-    written: Arc<OnceLock<Written>>,
+    record: Record,
+}
+
+impl Record {
+    /// What the record has to stand before.
+    pub fn before<T>(self, value: T) -> Staged<T> {
+        Staged { value, record: self }
+    }
+
+    /// Whether it was not written, and what it is about must not happen.
+    pub fn is_lost(&self) -> bool {
+        self.written.get().is_some_and(|written| written.check(self.end).is_err())
+    }
+}
+
+impl<T> Staged<T> {
+    /// Its record.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
 }
 
 impl<T> Deref for Staged<T> {
@@ -51,14 +78,6 @@ impl<T> Deref for Staged<T> {
     }
 }
 
-impl Staged<()> {
-    /// What the record has to stand before.
-    pub fn before<T>(self, value: T) -> Staged<T> {
-        let Self { value: (), end, written } = self;
-        Staged { value, end, written }
-    }
-}
-
 impl Journal {
     /// An empty one in front of the file.
     pub fn new(audit: Arc<Audit>) -> Self {
@@ -66,22 +85,25 @@ impl Journal {
     }
 
     /// Adds a record that something has to wait for.
-    pub fn stage(&self, event: &Event<'_>) -> Staged<()> {
+    pub fn stage(&self, event: &Event<'_>) -> Record {
         let mut group = self.lock();
         let end = self.add(&mut group, event);
-        Staged { value: (), end, written: Arc::clone(&group.written) }
+        Record { end, written: Arc::clone(&group.written) }
     }
 
     /// Writes the record, with all others of its group, unless that was done before.
     ///
     /// # Errors
     ///
-    /// The record does not stand in the file, and `on_failure` is [`super::OnFailure::Refuse`].
+    /// The record does not stand in the file, and `on_failure` is [`super::OnFailure::Refuse`]; or it is of another
+    /// journal.
     pub fn commit<T>(&self, staged: Staged<T>) -> Result<T, AuditUnavailable> {
-        let Staged { value, end, written } = staged;
+        let Staged { value, record: Record { end, written } } = staged;
+        let mut group = self.lock();
         let written = match written.get() {
             Some(written) => *written,
-            None => self.write(&mut self.lock()),
+            None if Arc::ptr_eq(&written, &group.written) => self.write(&mut group),
+            None => return Err(AuditUnavailable { kind: ErrorKind::NotFound }),
         };
         written.check(end).map(|()| value)
     }
@@ -95,7 +117,10 @@ impl Journal {
 
     /// Writes what is here. A record that cannot be written is counted as lost.
     pub fn flush(&self) {
-        self.write(&mut self.lock());
+        let mut group = self.lock();
+        if !group.lines.is_empty() {
+            self.write(&mut group);
+        }
     }
 
     fn add(&self, group: &mut Group, event: &Event<'_>) -> usize {
@@ -108,9 +133,6 @@ impl Journal {
 
     fn write(&self, group: &mut Group) -> Written {
         let written = self.audit.append(&group.lines);
-        if let Err(error) = written.check(usize::MAX) {
-            tracing::error!(%error, "records are lost");
-        }
         group.lines.clear();
         group.noted = false;
         // This group's word is said once, here.
@@ -195,15 +217,25 @@ mod tests {
         }
         assert_eq!(written(&path)[0], "first");
         assert!(journal.lock().lines.len() <= MAX_GROUP);
-        assert_eq!(journal.commit(first), Ok(()));
+        assert_eq!(journal.commit(first.before(1)), Ok(1));
+    }
+
+    #[test]
+    fn a_record_of_another_journal_gives_nothing_back() {
+        let ((_one, _, journal), (_two, path, other)) = (journal(), journal());
+        let _mine = journal.stage(&event("mine"));
+        assert!(journal.commit(other.stage(&event("theirs")).before(1)).is_err());
+        assert!(written(&path).is_empty());
     }
 
     #[test]
     fn without_its_record_nothing_is_given_back() {
         let journal = Journal::new(Arc::new(Audit::open(Path::new("/dev/full"), OnFailure::Refuse).unwrap()));
         let staged = [journal.stage(&event("first")), journal.stage(&event("second"))];
+        assert!(staged.iter().all(|staged| !staged.is_lost()));
         for staged in staged {
-            assert_eq!(journal.commit(staged.before(1)).unwrap_err().kind, std::io::ErrorKind::StorageFull);
+            assert_eq!(journal.commit(staged.clone().before(1)).unwrap_err().kind, ErrorKind::StorageFull);
+            assert!(staged.is_lost());
         }
         let journal = Journal::new(Arc::new(Audit::open(Path::new("/dev/full"), OnFailure::Drop).unwrap()));
         let staged = journal.stage(&event("by wish"));

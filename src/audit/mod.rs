@@ -19,10 +19,9 @@ pub use event::{
     PolicyLoaded, PreLimited, Reloaded, Request, Token, TunnelDown, TunnelUp, UsersReloaded,
 };
 pub use id::{DecisionId, DecisionIds};
-pub use journal::{Journal, Staged};
+pub use journal::{Journal, Record, Staged};
 pub use sink::{Audit, AuditUnavailable, OnFailure};
 pub use time::Rfc3339;
 
-/// The longest line in bytes, its newline included: a reader can be built with a buffer of this size, and one `write`
-/// of it is far below what a file system splits.
+/// The longest line in bytes, its newline included: a reader can be built with a buffer of this size.
 pub const MAX_LINE: usize = 8192;

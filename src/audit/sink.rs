@@ -101,7 +101,12 @@ impl Audit {
             return Written { until: lines.len(), failure: None };
         };
         let lost = memchr::memchr_iter(b'\n', lines.get(taken..).unwrap_or_default()).count() as u64;
+        let is_first = state.lost == 0;
         state.lost = state.lost.saturating_add(lost);
+        drop(state);
+        if is_first {
+            tracing::error!(%error, "audit records are lost, until one says how many");
+        }
         metrics::counter!(telemetry::AUDIT_FAILED).increment(lost);
         Written { until: taken, failure: (self.on_failure == OnFailure::Refuse).then(|| error.kind()) }
     }
@@ -109,8 +114,9 @@ impl Audit {
     /// Opens the path again, for whoever moved the file away (log rotation). On an error the old file stays in use.
     pub fn reopen(&self) -> io::Result<()> {
         let file = open(&self.path)?;
-        let torn = is_torn(&self.path, &file)?;
+        // Under the lock: it may be the same file, in the middle of a write.
         let mut state = self.lock();
+        let torn = is_torn(&self.path, &file)?;
         (state.file, state.torn) = (file, torn);
         drop(state);
         self.retry();

@@ -1,7 +1,8 @@
 //! From a request to a permit: one reading, one address, one person, one decision, one record.
 //!
 //! "Not found" and "denied" are decided by the policy; here it is asked. Whatever goes wrong on the way is a refusal:
-//! there is no path through this file that ends in a permit without a decision and its audit record.
+//! there is no path through this file that ends in a permit without a decision, nor in one that is not behind its audit
+//! record.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

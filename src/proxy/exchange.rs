@@ -1,5 +1,5 @@
 //! An allowed request until both of its bodies are gone, and the connection has written all of the response. When it is
-//! over, its `end` record is written, however it ended.
+//! over, its `end` record is noted, however it ended.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -23,7 +23,8 @@ pub(super) struct Exchange {
     bytes: AtomicU64,
     complete: AtomicBool,
     upstream_failed: AtomicBool,
-    unrecorded: AtomicBool,
+    /// Of the decision.
+    record: audit::Record,
     place: Place,
 }
 
@@ -35,7 +36,7 @@ struct Head {
 }
 
 impl Exchange {
-    pub(super) fn begin(judging: &Judging, sent: Sent, place: Place) -> Arc<Self> {
+    pub(super) fn begin(judging: &Judging, record: audit::Record, sent: Sent, place: Place) -> Arc<Self> {
         Arc::new(Self {
             decision: judging.decision,
             started: judging.at.now,
@@ -44,7 +45,7 @@ impl Exchange {
             bytes: AtomicU64::new(0),
             complete: AtomicBool::new(false),
             upstream_failed: AtomicBool::new(false),
-            unrecorded: AtomicBool::new(false),
+            record,
             place,
         })
     }
@@ -89,11 +90,6 @@ impl Exchange {
         self.complete.store(false, Ordering::Relaxed);
     }
 
-    /// It has no decision in the file, and did not happen.
-    pub(super) fn unrecorded(&self) {
-        self.unrecorded.store(true, Ordering::Relaxed);
-    }
-
     fn session(&self) -> SessionId {
         self.place.connection().caller.login.tunnel().session
     }
@@ -114,7 +110,8 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if *self.unrecorded.get_mut() {
+        // Without its decision in the file it did not happen.
+        if self.record.is_lost() {
             return;
         }
         let head = self.head.get();

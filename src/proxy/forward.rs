@@ -62,7 +62,7 @@ impl Connection {
             headers::join_cookies(&mut headers);
         }
         let mut body = RequestBody::new(body, target.max_body());
-        let exchange = Exchange::begin(judging, body.sent(), place);
+        let exchange = Exchange::begin(judging, permit.record().clone(), body.sent(), place);
         let mut lines = Lines::default();
         self.assert_identity(&mut lines, &permit, &identity, generation, judging.decision)
             .map_err(|refusal| exchange.refused(refusal))?;
@@ -70,10 +70,7 @@ impl Connection {
         let crossing = Crossing::new(&headers, permit.bundle().asserted_headers(), sees_login);
         headers.iter().filter(|(name, _)| crossing.lets(name)).for_each(|(name, value)| lines.push(name, value));
         body.hold(exchange.clone());
-        let permit = self.proxy.scribe.commit(permit).await.map_err(|error| {
-            exchange.unrecorded();
-            Refusal::audit_unavailable(error)
-        })?;
+        let permit = self.proxy.scribe.commit(permit).await.map_err(Refusal::audit_unavailable)?;
         let sent_at = clock::now();
         let response = self.proxy.upstream.send(&target, permit, &lines, body, &cut).await;
         let response = response.map_err(|error| {

@@ -10,7 +10,7 @@ use aws_lc_rs::digest;
 
 use super::Connection;
 use super::reply::Refusal;
-use crate::audit::{self, DecisionId, Outcome, Staged};
+use crate::audit::{self, DecisionId, Outcome};
 use crate::clock::Moment;
 use crate::identity::authn::{Person, Verified};
 use crate::identity::{Identity, Token};
@@ -82,7 +82,12 @@ impl Judging {
 
 impl Connection {
     /// The record that stands before the request leaves.
-    pub(super) fn record_allowed(&self, identity: &Identity, room: Option<&Room<'_>>, judging: &Judging) -> Staged<()> {
+    pub(super) fn record_allowed(
+        &self,
+        identity: &Identity,
+        room: Option<&Room<'_>>,
+        judging: &Judging,
+    ) -> audit::Record {
         self.proxy.meters.allowed.increment(1);
         let limits = room.map(|room| [audit::Limit { id: room.limit, remaining: u64::from(room.remaining) }]);
         let limits = limits.as_ref().map_or(&[][..], |limits| &limits[..]);

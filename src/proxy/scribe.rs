@@ -6,7 +6,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::turns::step_back;
-use crate::audit::{Audit, AuditUnavailable, Event, Journal, Staged};
+use crate::audit::{Audit, AuditUnavailable, Event, Journal, Record, Staged};
 
 /// See the module.
 pub(super) struct Scribe {
@@ -20,7 +20,7 @@ impl Scribe {
     }
 
     /// Adds a record that something has to wait for.
-    pub(super) fn stage(&self, event: &Event<'_>) -> Staged<()> {
+    pub(super) fn stage(&self, event: &Event<'_>) -> Record {
         self.journal.stage(event)
     }
 
@@ -38,12 +38,20 @@ impl Scribe {
         if !self.journal.note(event) {
             return;
         }
-        // Without a runtime this is the end of one.
-        let Ok(runtime) = Handle::try_current() else { return self.journal.flush() };
-        let journal = Arc::clone(&self.journal);
+        let flush = Flush(Arc::clone(&self.journal));
+        let Ok(runtime) = Handle::try_current() else { return };
         let mut flushes = self.flushes.lock().unwrap_or_else(PoisonError::into_inner);
         while flushes.try_join_next().is_some() {}
         // A new task is behind everybody who is awake.
-        flushes.spawn_on(async move { journal.flush() }, &runtime);
+        flushes.spawn_on(async move { drop(flush) }, &runtime);
+    }
+}
+
+/// Writes what is noted when it is dropped: by its task, or with it when the runtime ends.
+struct Flush(Arc<Journal>);
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        self.0.flush();
     }
 }

@@ -34,6 +34,7 @@ async fn nt_63_every_request_that_a_backend_saw_was_recorded_as_allowed_before()
     let seen = world.orders.seen();
     assert_eq!(seen.len(), forwarded);
     assert!(forwarded > 20 && forwarded < 40, "some were refused: {forwarded}");
+    eventually("the last end", async || world.audit(|record| record["event"] == "end").len() == forwarded).await;
     let records = world.audit(|_| true);
     for seen in &seen {
         assert!(seen.audited, "{seen:?}");
