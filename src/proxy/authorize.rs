@@ -82,10 +82,6 @@ impl Connection {
         let cut = Cut::default();
         let open = OpenRequest::new(kept, evidence, cut.clone(), judging.at);
         let place = self.open.enter(self, open, judging.at.now, flight);
-        if self.proxy.snapshots.load().generation != snapshot.generation {
-            // A reload between the judgement and this line found no open request to judge again.
-            self.rejudge();
-        }
         Ok(Cleared {
             permit: record.before(permit),
             identity,

@@ -71,6 +71,10 @@ impl Connection {
         headers.iter().filter(|(name, _)| crossing.lets(name)).for_each(|(name, value)| lines.push(name, value));
         body.hold(exchange.clone());
         let permit = self.proxy.scribe.commit(permit).await.map_err(Refusal::audit_unavailable)?;
+        if self.proxy.snapshots.load().generation != generation {
+            // The connection, which judges open requests again, may not have had its turn.
+            self.rejudge();
+        }
         let sent_at = clock::now();
         let response = self.proxy.upstream.send(&target, permit, &lines, body, &cut).await;
         let response = response.map_err(|error| {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
@@ -222,6 +223,7 @@ impl Setup {
             proxy: Arc::new(proxy),
             serving: RefCell::new(serving),
             alice: RefCell::new(None),
+            asked: Arc::default(),
             audit,
             prelimit: self.prelimit,
             drain,
@@ -318,6 +320,7 @@ pub(super) struct Bench {
     proxy: Arc<Proxy>,
     serving: RefCell<JoinSet<()>>,
     alice: RefCell<Option<Arc<Caller>>>,
+    asked: Arc<AtomicU64>,
     audit: PathBuf,
     prelimit: u32,
     drain: Drain,
@@ -351,7 +354,12 @@ impl Bench {
         let identity = authn::tunnel_identity(proven.expect("a login"), Arc::new(tunnel));
         let count = NonZeroU32::new(self.prelimit).expect("at least one");
         let quota = Quota::new(count, Duration::from_secs(1), count).expect("a quota");
-        Arc::new(Caller::new(identity, PreLimit::new(quota, clock::now()), Arc::default()))
+        Arc::new(Caller::new(identity, PreLimit::new(quota, clock::now()), self.asked()))
+    }
+
+    /// How many requests were asked in all sessions.
+    pub(super) fn asked(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.asked)
     }
 
     /// The session that doors belong to where nothing else is said.
@@ -406,8 +414,13 @@ impl Bench {
 
     /// A new generation with this file instead of the one with the same name.
     pub(super) fn store(&self, name: &str, text: &str) {
+        self.snapshots.store(self.next(name, text));
+    }
+
+    /// The next generation, with this file, for whoever stores it.
+    pub(super) fn next(&self, name: &str, text: &str) -> Snapshot {
         self.files.borrow_mut().insert(name.to_owned(), text.to_owned());
-        self.renew();
+        self.parts.snapshot(&self.files.borrow(), &self.users, &self.generation)
     }
 
     /// A new generation of the same.

@@ -1,11 +1,15 @@
 //! A new generation meets open requests: what is no longer allowed ends, everything else does not notice.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 use serde_json::Value;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use wicketgate::snapshot::Snapshot;
 
 use super::backend::{Backend, Reply};
@@ -38,6 +42,36 @@ async fn nt_39_a_download_ends_when_its_rule_is_gone() {
     bench.backend.ended(1).await;
     let end = bench.end(bench.backend.only().header("wicketgate-decision").unwrap()).await;
     assert_eq!((&end["result"], &end["resp"]["bytes"]), (&"revoked".into(), &5.into()));
+}
+
+/// Between the judgement of a request and its departure, others of its turn are judged.
+#[tokio::test]
+async fn nt_39_a_request_does_not_leave_when_its_rule_went_since_it_was_judged() {
+    let bench = Bench::ordinary().await;
+    let mut door = bench.door();
+    assert_eq!(door.get("/v1/orders").await.status, 200, "there is a connection to send it on");
+    let (snapshots, mut next) = (bench.snapshots(), Some(bench.next("orders.toml", &without_us())));
+    let asked = bench.asked();
+    let mut reload = JoinSet::new();
+    // It has its turn between any two of the connection, and so right behind the judgement.
+    reload.spawn(poll_fn(move |cx| {
+        if asked.load(Ordering::Relaxed) < 2 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        next.take().into_iter().for_each(|next| snapshots.store(next));
+        Poll::Ready(())
+    }));
+    let answer = door.get("/v1/orders").await;
+    assert!(reload.try_join_next().is_some());
+    let records = bench.audit();
+    let decision = records.iter().rfind(|record| record["event"] == "decision").expect("a judgement");
+    assert_eq!(decision["outcome"], "allow", "by the old rules");
+    let end = bench.end(decision["decision_id"].as_str().expect("an id")).await;
+    assert_eq!((&end["result"], answer.status), (&"revoked".into(), 401), "{answer:?}");
+    bench.store("orders.toml", &api("orders", "", "", RULES));
+    assert_eq!(bench.door().get("/v1/orders").await.status, 200);
+    assert_eq!(bench.backend.requests().len(), 2, "the one between was not sent");
 }
 
 #[tokio::test]
