@@ -158,7 +158,8 @@ async fn one_address_has_only_so_many_connections_that_have_not_logged_in() {
     let third = world.tcp().await;
     let peer = third.local_addr().unwrap();
     assert!(wicket_client::tls(third, PKI.roots.clone(), crate::world::SERVER_NAME, &[]).await.is_err());
-    assert_eq!(lines_with(&format!("peer={peer}")).len(), 1);
+    let about = format!("peer={peer}");
+    eventually("one line about it", async || lines_with(&about).len() == 1).await;
     let elsewhere = world.through(Ipv4Addr::new(127, 0, 0, 3)).await;
     Tunnel::connect(elsewhere, PKI.roots.clone(), world.profile("bob")).await.unwrap();
     drop(first);
