@@ -27,7 +27,7 @@ impl Scribe {
     /// Waits until whoever else has a record in this turn has added it, and writes them all.
     ///
     /// What was staged together is given back in one go, so that requests leave together too: sending one wakes its
-    /// upstream, and that costs more than all else that the kernel does for it.
+    /// upstream, and a burst wakes it once.
     pub(super) async fn commit<T>(&self, staged: Staged<T>) -> Result<T, AuditUnavailable> {
         step_back().await;
         self.journal.commit(staged)
@@ -47,11 +47,34 @@ impl Scribe {
     }
 }
 
-/// Writes what is noted when it is dropped: by its task, or with it when the runtime ends.
+/// Writes what is noted when it is dropped: by its task, with its task when the runtime ends, or at once where there is
+/// no runtime.
 struct Flush(Arc<Journal>);
 
 impl Drop for Flush {
     fn drop(&mut self) {
         self.0.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{AuditLost, OnFailure};
+
+    #[test]
+    fn what_is_noted_is_written_also_when_the_runtime_ends_or_has_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        let scribe = Scribe::new(Arc::new(Audit::open(&path, OnFailure::Refuse).unwrap()));
+        let lines = || std::fs::read_to_string(&path).unwrap().lines().count();
+        let note = || scribe.note(&Event::AuditLost(AuditLost { count: 1 }));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async { (note(), note()) });
+        assert_eq!(lines(), 0, "the task has not had its turn");
+        drop(runtime);
+        assert_eq!(lines(), 2);
+        note();
+        assert_eq!(lines(), 3);
     }
 }

@@ -281,7 +281,8 @@ pub fn logs_in_connection(scheme: &[u8]) -> bool {
     [&b"ntlm"[..], b"negotiate"].iter().any(|bound| scheme.eq_ignore_ascii_case(bound))
 }
 
-/// Whether there is an access token (RFC 6750, RFC 9449). It has neither comma nor white space; what has is two tokens, or two credentials.
+/// Whether there is an access token (RFC 6750, RFC 9449). It has neither comma nor white space; what has is two tokens, or
+/// two credentials.
 fn check_authorization(value: &[u8]) -> Result<bool, Malformed> {
     let (scheme, token) = credentials(value).ok_or(Malformed::Credentials)?;
     if logs_in_connection(scheme) {
