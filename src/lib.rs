@@ -30,6 +30,7 @@
 pub mod clock;
 pub mod complaint;
 pub mod entropy;
+pub mod field;
 pub mod identity;
 pub mod off_limits;
 pub mod shutdown;

@@ -8,15 +8,13 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::HeaderMap;
-use http::header::{AUTHORIZATION, UPGRADE};
-
 use super::open::{OpenRequest, Place};
 use super::records::{Excerpt, Judging};
 use super::reply::Refusal;
 use super::{Connection, Unread};
 use crate::audit::Staged;
 use crate::clock::Moment;
+use crate::field::Section;
 use crate::identity::Identity;
 use crate::identity::authn::{self, Verified};
 use crate::limits::{BadQuota, Charge, Quota, Room};
@@ -44,7 +42,7 @@ impl Connection {
     pub(super) async fn authorize(
         self: &Arc<Self>,
         read: Result<CanonicalRequest, Unread>,
-        headers: &HeaderMap,
+        headers: &Section,
         judging: &mut Judging,
     ) -> Result<Cleared, Refusal> {
         let flight = self.caller.admit(judging.at.now).map_err(Refusal::pre_limited)?;
@@ -103,7 +101,7 @@ impl Connection {
     /// The bearer token of a request, verified, where the API lets tokens count.
     async fn evidence(
         &self,
-        headers: &HeaderMap,
+        headers: &Section,
         request: &CanonicalRequest,
         api: Option<&Api>,
         snapshot: &Snapshot,
@@ -112,7 +110,7 @@ impl Connection {
         if api.is_none_or(|api| api.bearer == Bearer::Pass) {
             return Ok(None);
         }
-        let Some(raw) = headers.get(AUTHORIZATION).and_then(|value| request::bearer(value.as_bytes())) else {
+        let Some(raw) = headers.get("authorization").and_then(request::bearer) else {
             // An upstream that reads it there would act on a token that nobody has judged.
             let hidden = request.has_access_token().then(|| Refusal::malformed(&Malformed::TokenInQuery));
             return hidden.map_or(Ok(None), Err);
@@ -242,6 +240,6 @@ fn agree(login: &Identity, verified: Option<&Verified>, snapshot: &Snapshot) -> 
 }
 
 /// Upgrades change what the bytes mean after the judgement, so they are refused unless an API allows one.
-fn refuse_upgrade(headers: &HeaderMap) -> Result<(), Refusal> {
-    if headers.contains_key(UPGRADE) { Err(Refusal::upgrade()) } else { Ok(()) }
+fn refuse_upgrade(headers: &Section) -> Result<(), Refusal> {
+    if headers.contains("upgrade") { Err(Refusal::upgrade()) } else { Ok(()) }
 }

@@ -5,7 +5,8 @@
 
 use http::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 
-use crate::request::{is_token, logs_in_connection};
+use crate::field::is_token_byte;
+use crate::request::logs_in_connection;
 
 /// Removes the challenges that log in a connection.
 pub(super) fn strip_connection_logins(headers: &mut HeaderMap) {
@@ -74,7 +75,7 @@ fn split_element(bytes: &[u8]) -> (&[u8], &[u8]) {
 /// The scheme with which an element of the list begins a challenge; a parameter is a name and `=`.
 fn scheme(element: &[u8]) -> Option<&[u8]> {
     let element = element.trim_ascii();
-    let end = element.iter().position(|&byte| !is_token(&[byte])).unwrap_or(element.len());
+    let end = element.iter().position(|&byte| !is_token_byte(byte)).unwrap_or(element.len());
     let (word, rest) = element.split_at(end);
     (!word.is_empty() && rest.trim_ascii_start().first() != Some(&b'=')).then_some(word)
 }

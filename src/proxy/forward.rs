@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderName, HeaderValue, Response};
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::Connection;
@@ -15,12 +15,10 @@ use super::exchange::Exchange;
 use super::headers::{self, Asserted, Assertion, Crossing, Scheme};
 use super::records::Judging;
 use super::reply::{RATE_LIMIT, RATE_LIMIT_POLICY, Refusal};
-use crate::audit::DecisionId;
 use crate::clock;
+use crate::field::Section;
 use crate::identity::{Group, Identity, StatedGroups};
 use crate::policy::{Authorization, Permit};
-use crate::request::Protocol;
-use crate::upstream::http1::Lines;
 use crate::upstream::{BodyError, Download, RequestBody};
 
 /// What a client reads: our own words, or the upstream's.
@@ -49,7 +47,7 @@ impl Connection {
     pub(super) async fn forward<B>(
         &self,
         cleared: Cleared,
-        mut headers: HeaderMap,
+        mut headers: Section,
         body: B,
         judging: &mut Judging,
     ) -> Result<Response<Body>, Refusal>
@@ -58,17 +56,14 @@ impl Connection {
     {
         let Cleared { permit, identity, generation, target, room, cut, place } = cleared;
         let api = Arc::clone(permit.api());
-        if self.protocol == Protocol::Http2 {
-            headers::join_cookies(&mut headers);
-        }
         let mut body = RequestBody::new(body, target.max_body());
         let exchange = Exchange::begin(judging, permit.record().clone(), body.sent(), place);
-        let mut lines = Lines::default();
-        self.assert_identity(&mut lines, &permit, &identity, generation, judging.decision)
-            .map_err(|refusal| exchange.refused(refusal))?;
         let sees_login = api.upstream.authorization != Authorization::Strip;
         let crossing = Crossing::new(&headers, permit.bundle().asserted_headers(), sees_login);
-        headers.iter().filter(|(name, _)| crossing.lets(name)).for_each(|(name, value)| lines.push(name, value));
+        headers.retain(|line| crossing.lets(line));
+        headers::say_decision(judging.decision, &mut headers);
+        assert_facts(&permit, &mut headers).map_err(|refusal| exchange.refused(refusal))?;
+        let word = self.word(&permit, &identity, generation).map_err(|refusal| exchange.refused(refusal))?;
         body.hold(exchange.clone());
         let permit = self.proxy.scribe.commit(permit).await.map_err(Refusal::audit_unavailable)?;
         if self.proxy.snapshots.load().generation != generation {
@@ -76,7 +71,7 @@ impl Connection {
             self.rejudge();
         }
         let sent_at = clock::now();
-        let response = self.proxy.upstream.send(&target, permit, &lines, body, &cut).await;
+        let response = self.proxy.upstream.send(&target, permit, &[word.lines(), &headers], body, &cut).await;
         let response = response.map_err(|error| {
             if error.is_upstreams() {
                 exchange.upstream_failed();
@@ -107,15 +102,8 @@ impl Connection {
 }
 
 impl Connection {
-    /// Says who asks.
-    fn assert_identity(
-        &self,
-        lines: &mut Lines,
-        permit: &Permit,
-        identity: &Identity,
-        generation: u64,
-        decision: DecisionId,
-    ) -> Result<(), Refusal> {
+    /// Who asks.
+    fn word(&self, permit: &Permit, identity: &Identity, generation: u64) -> Result<Arc<Asserted>, Refusal> {
         let host = permit.request().host();
         let make = || {
             Asserted::new(&Assertion {
@@ -127,14 +115,18 @@ impl Connection {
                 scheme: if self.dialled.port == 443 { Scheme::Https } else { Scheme::Http },
             })
         };
-        let word = self.memory.word(generation, identity.token(), host, make).map_err(Refusal::headers)?;
-        word.say(lines, decision);
-        for (name, value) in permit.asserted_headers() {
-            let name = HeaderName::try_from(name).map_err(Refusal::headers)?;
-            lines.push(&name, &HeaderValue::try_from(value).map_err(Refusal::headers)?);
-        }
-        Ok(())
+        self.memory.word(generation, identity.token(), host, make).map_err(Refusal::headers)
     }
+}
+
+/// Says what the API wants to hear of them besides.
+fn assert_facts(permit: &Permit, lines: &mut Section) -> Result<(), Refusal> {
+    for (name, value) in permit.asserted_headers() {
+        let name = HeaderName::try_from(name).map_err(Refusal::headers)?;
+        let value = HeaderValue::try_from(value).map_err(Refusal::headers)?;
+        lines.push((&name, &value).into());
+    }
+    Ok(())
 }
 
 /// All groups that the evidence states: the user file's and the token's.

@@ -125,7 +125,7 @@ impl Framing {
         }
         let (end, found) = self.search.advance(&self.buffer, MAX_HEAD, MAX_REQUEST_LINE)?;
         self.search = Search::default();
-        let seen = self.buffer.split_to(end).freeze();
+        let seen = self.buffer.split_to(end);
         let read = match found {
             Found::End => head::judge(&seen, self.port),
             Found::BareLineFeed => Err(Refusal::new(Fault::BareLineFeed, &seen)),

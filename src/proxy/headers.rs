@@ -12,8 +12,8 @@ use std::net::IpAddr;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 
 use crate::audit::DecisionId;
+use crate::field::{Line, Section};
 use crate::identity::SessionId;
-use crate::upstream::http1::Lines;
 
 /// The person, percent-encoded.
 pub const USER: HeaderName = HeaderName::from_static("wicketgate-user");
@@ -153,12 +153,12 @@ pub struct Assertion<'a, G> {
 
 /// An [`Assertion`] as header lines, made once for many requests.
 #[derive(Clone, Debug)]
-pub struct Asserted(Lines);
+pub struct Asserted(Section);
 
 /// Which of a request's headers cross the proxy: not the connection's, those that `Connection` lists, and those that
 /// are reserved.
 pub struct Crossing<'a, N> {
-    listed: Vec<&'a [u8]>,
+    listed: Vec<Box<[u8]>>,
     reserved: &'a [N],
     authorization: bool,
 }
@@ -166,24 +166,25 @@ pub struct Crossing<'a, N> {
 impl<'a, N: AsRef<str>> Crossing<'a, N> {
     /// `reserved` are the names in the `[assert]` tables of all APIs; `authorization` says whether the API wants to see
     /// the client's credentials.
-    pub fn new(headers: &'a HeaderMap, reserved: &'a [N], authorization: bool) -> Self {
-        Self { listed: listed(headers).collect(), reserved, authorization }
+    pub fn new(headers: &Section, reserved: &'a [N], authorization: bool) -> Self {
+        let listed = headers.get_all("connection").flat_map(options).map(Into::into).collect();
+        Self { listed, reserved, authorization }
     }
 
-    /// Whether a header of this name crosses.
-    pub fn lets(&self, name: &HeaderName) -> bool {
-        let text = name.as_str();
-        if *name == header::AUTHORIZATION && !self.authorization {
+    /// Whether this header crosses.
+    pub fn lets(&self, line: Line<'_>) -> bool {
+        let name = line.name();
+        if line.is("authorization") && !self.authorization {
             return false;
         }
-        let is_reserved = may_be_reserved(text)
-            && (is_hop_by_hop(text)
-                || OURS.iter().any(|ours| folds_to(text, ours))
-                || RESERVED_NAMES.iter().any(|reserved| folds_to(text, reserved))
-                || RESERVED_PREFIXES.iter().any(|prefix| begins_with(text, prefix)));
+        let is_reserved = may_be_reserved(name)
+            && (is_hop_by_hop(name)
+                || OURS.iter().any(|ours| folds_to(name, ours))
+                || RESERVED_NAMES.iter().any(|reserved| folds_to(name, reserved))
+                || RESERVED_PREFIXES.iter().any(|prefix| begins_with(name, prefix)));
         !is_reserved
-            && !self.listed.iter().any(|listed| listed.eq_ignore_ascii_case(text.as_bytes()))
-            && !self.reserved.iter().any(|reserved| folds_to(text, reserved.as_ref()))
+            && !self.listed.iter().any(|listed| listed.eq_ignore_ascii_case(name))
+            && !self.reserved.iter().any(|reserved| folds_to(name, reserved.as_ref()))
     }
 }
 
@@ -198,21 +199,6 @@ pub fn strip_response(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
 }
 
-/// Joins the cookies that HTTP/2 may have split over several lines (RFC 9113 section 8.2.3).
-pub fn join_cookies(headers: &mut HeaderMap) {
-    let mut lines = headers.get_all(header::COOKIE).iter();
-    let (Some(first), Some(_)) = (lines.next(), lines.next()) else { return };
-    let mut joined = first.as_bytes().to_vec();
-    for line in headers.get_all(header::COOKIE).iter().skip(1) {
-        joined.extend_from_slice(b"; ");
-        joined.extend_from_slice(line.as_bytes());
-    }
-    // Every piece was a header value, so the whole is one.
-    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
-        headers.insert(header::COOKIE, joined);
-    }
-}
-
 impl Asserted {
     /// # Errors
     ///
@@ -225,7 +211,7 @@ impl Asserted {
             IpAddr::V4(source) => format!("for={source};host={host};proto={proto}"),
             IpAddr::V6(source) => format!("for=\"[{source}]\";host={host};proto={proto}"),
         };
-        let mut lines = Lines::default();
+        let mut lines = Section::default();
         // HTTP/2 has no Host of its own, and an upstream must see the one that was judged.
         let host = HeaderValue::try_from(host)?;
         for (name, value) in [
@@ -238,17 +224,21 @@ impl Asserted {
             (X_FORWARDED_PROTO, &HeaderValue::from_static(proto)),
             (header::FORWARDED, &HeaderValue::try_from(forwarded)?),
         ] {
-            lines.push(&name, value);
+            lines.push((&name, value).into());
         }
         Ok(Self(lines))
     }
 
-    /// Says it, about the request of this decision.
-    pub fn say(&self, lines: &mut Lines, decision: DecisionId) {
-        lines.extend(&self.0);
-        let decision = HeaderValue::from_bytes(&decision.text()).expect("its alphabet is ASCII");
-        lines.push(&DECISION, &decision);
+    /// The lines.
+    pub fn lines(&self) -> &Section {
+        &self.0
     }
+}
+
+/// Says which decision let the request pass.
+pub fn say_decision(decision: DecisionId, lines: &mut Section) {
+    let decision = decision.text();
+    lines.push(Line::new(DECISION.as_str().as_bytes(), &decision).expect("its alphabet is letters and digits"));
 }
 
 fn groups_value(groups: &[impl AsRef<str>]) -> Result<String, TooManyGroups> {
@@ -283,7 +273,7 @@ fn push_encoded(value: &mut String, text: &str) {
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let listed: Vec<HeaderName> = listed(headers).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
-    let unwanted = headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned();
+    let unwanted = headers.keys().filter(|name| is_hop_by_hop(name.as_str().as_bytes())).cloned();
     let unwanted: Vec<HeaderName> = unwanted.chain(listed).collect();
     for name in unwanted {
         headers.remove(name);
@@ -293,16 +283,21 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
 /// The names that `Connection` lists.
 fn listed(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let values = headers.get_all(header::CONNECTION).iter();
-    values.flat_map(|value| value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii))
+    values.flat_map(|value| options(value.as_bytes()))
 }
 
-fn is_hop_by_hop(name: &str) -> bool {
+/// The options in a value of `Connection` (RFC 9110 section 7.6.1).
+fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
+}
+
+fn is_hop_by_hop(name: &[u8]) -> bool {
     may_be_reserved(name) && HOP_BY_HOP.iter().any(|hop| folds_to(name, hop))
 }
 
 /// Whether any name that does not cross begins as this one does: most headers of a client are known by their first
 /// letter to be harmless.
-fn may_be_reserved(name: &str) -> bool {
+fn may_be_reserved(name: &[u8]) -> bool {
     const FIRST: [bool; 256] = {
         let mut first = [false; 256];
         let tables: [&[&str]; 4] = [&OURS, &HOP_BY_HOP, &RESERVED_NAMES, &RESERVED_PREFIXES];
@@ -317,7 +312,7 @@ fn may_be_reserved(name: &str) -> bool {
         }
         first
     };
-    name.bytes().next().is_some_and(|byte| FIRST[usize::from(fold(byte))])
+    name.first().is_some_and(|&byte| FIRST[usize::from(fold(byte))])
 }
 
 /// How the weakest reader of headers, a CGI environment, tells names apart: no case, and one sign for all that are
@@ -326,12 +321,12 @@ fn fold(byte: u8) -> u8 {
     if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
 }
 
-fn folds_to(name: &str, reserved: &str) -> bool {
+fn folds_to(name: &[u8], reserved: &str) -> bool {
     name.len() == reserved.len() && begins_with(name, reserved)
 }
 
-fn begins_with(name: &str, prefix: &str) -> bool {
-    name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(|(a, b)| a == b || fold(a) == fold(b))
+fn begins_with(name: &[u8], prefix: &str) -> bool {
+    name.len() >= prefix.len() && name.iter().zip(prefix.as_bytes()).all(|(&a, &b)| a == b || fold(a) == fold(b))
 }
 
 #[cfg(test)]
@@ -365,21 +360,25 @@ mod tests {
         reserved: &[&str],
         assertion: Option<&Assertion<'_, &str>>,
     ) -> Result<HeaderMap, NotAsserted> {
-        let mut lines = Lines::default();
-        let crossing = Crossing::new(client, reserved, true);
-        client.iter().filter(|(name, _)| crossing.lets(name)).for_each(|(name, value)| lines.push(name, value));
+        let mut lines = section(client);
+        let crossing = Crossing::new(&lines, reserved, true);
+        lines.retain(|line| crossing.lets(line));
         if let Some(assertion) = assertion {
-            let decision = crate::audit::DecisionIds::new(1).next(std::time::UNIX_EPOCH);
-            Asserted::new(assertion)?.say(&mut lines, decision);
+            say_decision(crate::audit::DecisionIds::new(1).next(std::time::UNIX_EPOCH), &mut lines);
+            Asserted::new(assertion)?.lines().iter().for_each(|line| lines.push(line));
         }
         let mut headers = HeaderMap::new();
-        for line in lines.as_bytes().split_inclusive(|&byte| byte == b'\n') {
-            let line = line.strip_suffix(b"\r\n").unwrap();
-            let colon = line.iter().position(|&byte| byte == b':').unwrap();
-            let name = HeaderName::from_bytes(&line[..colon]).unwrap();
-            headers.append(name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).unwrap());
+        for line in lines.iter() {
+            let name = HeaderName::from_bytes(line.name()).unwrap();
+            headers.append(name, HeaderValue::from_bytes(line.value()).unwrap());
         }
         Ok(headers)
+    }
+
+    fn section(headers: &HeaderMap) -> Section {
+        let mut section = Section::default();
+        headers.iter().for_each(|line| section.push(line.into()));
+        section
     }
 
     fn crossed(client: &HeaderMap, reserved: &[&str]) -> HeaderMap {
@@ -468,9 +467,10 @@ mod tests {
         ];
         let headers = map(&lines);
         assert_eq!(crossed(&headers, &["x-employee"]), headers);
-        let without_login = Crossing::new(&headers, NO_NAMES, false);
-        let left_out: Vec<_> = headers.keys().filter(|name| !without_login.lets(name)).collect();
-        assert_eq!(left_out, ["authorization"]);
+        let lines = section(&headers);
+        let without_login = Crossing::new(&lines, NO_NAMES, false);
+        let left_out: Vec<_> = lines.iter().filter(|line| !without_login.lets(*line)).map(|line| line.name()).collect();
+        assert_eq!(left_out, [b"authorization"]);
     }
 
     #[test]
@@ -533,15 +533,5 @@ mod tests {
         let said = sent(&HeaderMap::new(), NO_NAMES, Some(&assertion(&["dev"]))).unwrap();
         assert_eq!(said.len(), 9);
         assert!(crossed(&said, NO_NAMES).is_empty());
-    }
-
-    #[test]
-    fn split_cookies_are_joined() {
-        let mut headers = map(&[("cookie", "a=1"), ("accept", "x"), ("cookie", "b=2; c=3")]);
-        join_cookies(&mut headers);
-        assert_eq!(value(&headers, "cookie"), "a=1; b=2; c=3");
-        let mut one = map(&[("cookie", "a=1")]);
-        join_cookies(&mut one);
-        assert_eq!(one, map(&[("cookie", "a=1")]));
     }
 }

@@ -22,6 +22,7 @@ use super::forward::{Body, Piece};
 use super::framing::{Refusal, Request};
 use super::{Asked, Connection, Error, HEAD_TIMEOUT, Unread};
 use crate::clock;
+use crate::field::Section;
 use crate::upstream::http1::Writer;
 pub(super) use response::Date;
 pub use wire::Gone;
@@ -50,7 +51,7 @@ impl Connection {
             let body = wire.upload(expects);
             let asked = match read {
                 Ok(Request { canonical, headers, .. }) => Asked { read: Ok(canonical), headers, body },
-                Err(refusal) => Asked { read: Err(Unread::Framing(refusal)), headers: http::HeaderMap::new(), body },
+                Err(refusal) => Asked { read: Err(Unread::Framing(refusal)), headers: Section::default(), body },
             };
             let mut handling = pin!(Arc::clone(self).handle(asked));
             let answer = std::future::poll_fn(|cx| match handling.as_mut().poll(cx) {

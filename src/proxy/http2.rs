@@ -3,7 +3,8 @@
 use std::io::Cursor;
 use std::sync::Arc;
 
-use http::Request;
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -13,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 
 use super::records::Excerpt;
 use super::{Asked, Connection, HEAD_TIMEOUT, Unread};
+use crate::field::{Line, Section};
 use crate::request::{CanonicalRequest, Raw, Target};
 
 /// Concurrent requests on one HTTP/2 connection.
@@ -49,7 +51,8 @@ impl Connection {
             async move {
                 let read = read(&request, this.dialled.port);
                 let (parts, body) = request.into_parts();
-                Ok::<_, std::convert::Infallible>(this.handle(Asked { read, headers: parts.headers, body }).await)
+                let headers = section(&parts.headers);
+                Ok::<_, std::convert::Infallible>(this.handle(Asked { read, headers, body }).await)
             }
         });
         http2::Builder::new(self.tasks.clone())
@@ -80,4 +83,41 @@ fn read(request: &Request<Incoming>, port: u16) -> Result<CanonicalRequest, Unre
         let (method, path) = (request.method().to_string(), uri.path().to_owned());
         Unread::Malformed(malformed, Excerpt { method, path, ..Excerpt::default() })
     })
+}
+
+/// The lines of a request; cookies, which may be split over several (RFC 9113 section 8.2.3), are one again.
+fn section(headers: &HeaderMap) -> Section {
+    let mut section = Section::with_room(headers.len(), 0);
+    headers.iter().filter(|(name, _)| *name != COOKIE).for_each(|line| section.push(line.into()));
+    let cookies: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    // Every piece was a value, so the whole is one.
+    if let Ok(line) = Line::new(b"cookie", &cookies.join(&b"; "[..]))
+        && !cookies.is_empty()
+    {
+        section.push(line);
+    }
+    section
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn split_cookies_are_joined() {
+        let crossed = |lines: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for &(name, value) in lines {
+                headers.append(name, HeaderValue::from_static(value));
+            }
+            let section = section(&headers);
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            section.iter().map(|line| (text(line.name()), text(line.value()))).collect::<Vec<_>>()
+        };
+        let line = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let split = [("cookie", "a=1"), ("accept", "x"), ("cookie", "b=2; c=3")];
+        assert_eq!(crossed(&split), [line("accept", "x"), line("cookie", "a=1; b=2; c=3")]);
+        assert_eq!(crossed(&[("cookie", "a=1")]), [line("cookie", "a=1")]);
+        assert_eq!(crossed(&[("accept", "x")]), [line("accept", "x")]);
+    }
 }

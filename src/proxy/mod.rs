@@ -32,13 +32,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use http::{HeaderMap, Response};
+use http::Response;
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::watch;
 
 use crate::audit::{Audit, DecisionIds};
 use crate::clock;
+use crate::field::Section;
 use crate::limits::Limits;
 use crate::request::{CanonicalRequest, Malformed, Protocol};
 use crate::shutdown::Watch;
@@ -145,7 +146,7 @@ pub enum Error {
 struct Asked<B> {
     /// Its one reading, or why there is none.
     read: Result<CanonicalRequest, Unread>,
-    headers: HeaderMap,
+    headers: Section,
     body: B,
 }
 

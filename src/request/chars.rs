@@ -1,14 +1,9 @@
-//! The character classes of RFC 9110 and RFC 3986, one table lookup a byte.
+//! The character classes of RFC 3986, one table lookup a byte.
 
-/// A token character (RFC 9110 section 5.6.2).
-const TOKEN: u8 = 1;
 /// A character that a path may hold as it is: `pchar` without `;`, and `/` (RFC 3986 section 3.3).
-const PATH: u8 = 2;
+const PATH: u8 = 1;
 /// A character that a query may hold as it is: `pchar`, `/`, `?`, and what browsers leave unencoded there.
-const QUERY: u8 = 4;
-
-/// A token character that a CGI gateway does not take for another (RFC 3875 section 4.1.18): no underscore.
-const NAME: u8 = 8;
+const QUERY: u8 = 2;
 
 const CLASSES: [u8; 256] = classes();
 
@@ -18,12 +13,6 @@ const fn classes() -> [u8; 256] {
     while at < 128 {
         let byte = at as u8;
         let alphanumeric = byte.is_ascii_alphanumeric();
-        if alphanumeric || is_one_of(byte, b"!#$%&'*+-.^_`|~") {
-            table[at] |= TOKEN;
-        }
-        if table[at] & TOKEN != 0 && byte != b'_' {
-            table[at] |= NAME;
-        }
         if alphanumeric || is_one_of(byte, b"-._~!$&'()*+,=:@/") {
             table[at] |= PATH;
         }
@@ -55,16 +44,6 @@ fn all(bytes: &[u8], class: u8) -> bool {
     bytes.iter().fold(class, |common, &byte| common & CLASSES[usize::from(byte)]) != 0
 }
 
-/// Whether these bytes are a token.
-pub fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && all(bytes, TOKEN)
-}
-
-/// Whether these bytes are a token that names a header and nothing else.
-pub(super) fn is_name(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && all(bytes, NAME)
-}
-
 pub(super) fn is_path(byte: u8) -> bool {
     is(byte, PATH)
 }
@@ -85,12 +64,6 @@ pub(super) fn is_plain_query(bytes: &[u8]) -> bool {
 /// A control character, which no encoding makes acceptable in a path.
 pub(super) fn is_control(byte: u8) -> bool {
     byte < 0x20 || byte == 0x7f
-}
-
-/// Whether a header value holds a control character other than HTAB. The loop has no early exit, so that it is
-/// compiled to vector instructions.
-pub fn has_control(value: &[u8]) -> bool {
-    value.iter().fold(false, |found, &byte| found | ((byte < 0x20) & (byte != b'\t')) | (byte == 0x7f))
 }
 
 fn digit(byte: u8) -> Option<u8> {

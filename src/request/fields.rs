@@ -2,8 +2,8 @@
 //!
 //! RFC 9110 section 5, RFC 9112 sections 5 and 6, RFC 9113 section 8.2.
 
-use super::chars::{has_control, is_name, is_token};
 use super::{MAX_FIELDS, MAX_HEAD, Malformed};
+use crate::field::{BadLine, Line, is_token_byte};
 
 /// What HTTP/1.1 adds to name and value: colon, space, CR, LF.
 const LINE_OVERHEAD: usize = 4;
@@ -109,7 +109,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Takes the next line. White space around the value is the transport's and is not part of it.
-    pub fn push(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), Malformed> {
+    pub fn push(&mut self, name: &'a [u8], value: &'a [u8]) -> Result<Line<'a>, Malformed> {
         self.lines += 1;
         self.bytes = self.bytes.saturating_add(name.len()).saturating_add(value.len()).saturating_add(LINE_OVERHEAD);
         if self.lines > MAX_FIELDS {
@@ -118,21 +118,18 @@ impl<'a> Fields<'a> {
         if self.bytes > MAX_HEAD {
             return Err(Malformed::HeadTooLong { limit: MAX_HEAD });
         }
-        if !is_name(name) {
-            let line = self.lines;
-            return Err(if is_token(name) {
-                Malformed::FieldUnderscore { line }
-            } else {
-                Malformed::FieldName { line }
-            });
+        let line = Line::new(name, value).map_err(|bad| match bad {
+            BadLine::Name => Malformed::FieldName { line: self.lines },
+            BadLine::Value => Malformed::FieldControl { line: self.lines },
+        })?;
+        // A CGI gateway takes it for a hyphen (RFC 3875 section 4.1.18).
+        if name.contains(&b'_') {
+            return Err(Malformed::FieldUnderscore { line: self.lines });
         }
-        if has_control(value) {
-            return Err(Malformed::FieldControl { line: self.lines });
+        if let Some(known) = Known::of(name) {
+            self.note(known, value)?;
         }
-        match Known::of(name) {
-            Some(known) => self.note(known, value),
-            None => Ok(()),
-        }
+        Ok(line)
     }
 
     fn note(&mut self, known: Known, value: &'a [u8]) -> Result<(), Malformed> {
@@ -258,7 +255,7 @@ fn read_length(digits: &[u8]) -> Option<u64> {
 /// The scheme of Authorization and its credentials (RFC 9110 section 11.6.2): a token, and nothing or spaces after it.
 /// Readers disagree about where any other byte ends the scheme, so each could see other credentials.
 fn credentials(value: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = value.iter().position(|&byte| !is_token(&[byte])).unwrap_or(value.len());
+    let end = value.iter().position(|&byte| !is_token_byte(byte)).unwrap_or(value.len());
     let (scheme, rest) = value.split_at(end);
     let one_reading = !scheme.is_empty() && matches!(rest.first(), None | Some(b' ')) && value.is_ascii();
     one_reading.then(|| (scheme, trim_spaces(rest)))
@@ -291,8 +288,7 @@ fn check_authorization(value: &[u8]) -> Result<bool, Malformed> {
     if !(scheme.eq_ignore_ascii_case(b"bearer") || scheme.eq_ignore_ascii_case(b"dpop")) {
         return Ok(false);
     }
-    // The longest of all values, so again without early exit.
-    if token.iter().fold(false, |found, &byte| found | matches!(byte, b',' | b' ' | b'\t')) {
+    if memchr::memchr3(b',', b' ', b'\t', token).is_some() {
         return Err(Malformed::TwoTokens);
     }
     Ok(true)

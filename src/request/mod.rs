@@ -24,7 +24,8 @@ mod tests;
 
 use std::sync::Arc;
 
-pub use chars::{has_control, is_token};
+use crate::field::is_token;
+
 pub use fields::{Body, Fields, Protocol, bearer, logs_in_connection};
 pub use malformed::Malformed;
 pub use target::{Oddities, canonical_path, segments_equal};

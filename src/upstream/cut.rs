@@ -239,7 +239,6 @@ mod tests {
     use crate::upstream::MIN_BODY;
     use crate::upstream::body::{Progress, RequestBody};
     use crate::upstream::exchange::Outgoing;
-    use crate::upstream::http1::Lines;
     use crate::upstream::pool::{Idle, Pool};
 
     struct Told(Arc<AtomicBool>);
@@ -270,7 +269,7 @@ mod tests {
         let (upstream, ours) = tokio::io::duplex(4096);
         let places = Arc::new(tokio::sync::Semaphore::new(1));
         let place = places.try_acquire_owned().expect("a place");
-        let request = Outgoing { method: "POST", target: "/", headers: &Lines::default(), body };
+        let request = Outgoing { method: "POST", target: "/", headers: &[], body };
         let back_to = (Arc::<Pool>::default(), 0);
         (upstream, Exchange::new(Idle::new(Box::new(ours)), request, 8192, back_to, place))
     }

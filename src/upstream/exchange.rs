@@ -12,9 +12,10 @@ use tokio_util::io::poll_read_buf;
 
 use super::body::{BodyError, Held, RequestBody};
 use super::connect::Stream;
-use super::http1::{Event, Lines, Reader, Unreadable, Writer};
+use super::http1::{Event, Reader, Unreadable, Writer};
 use super::pool::{Idle, Pool};
 use super::unsent::Unsent;
+use crate::field::Section;
 
 /// Why an exchange cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +50,7 @@ pub(super) struct Outgoing<'a> {
     pub(super) method: &'a str,
     /// In origin form.
     pub(super) target: &'a str,
-    pub(super) headers: &'a Lines,
+    pub(super) headers: &'a [&'a Section],
     pub(super) body: RequestBody,
 }
 

@@ -10,4 +10,4 @@ mod writer;
 mod tests;
 
 pub use reader::{Event, Reader, Unreadable};
-pub use writer::{Lines, Unwritable, Writer, write_line};
+pub use writer::{Unwritable, Writer, write_line};

@@ -20,12 +20,12 @@ use std::time::Duration;
 
 use http::Response;
 
+use crate::field::Section;
 use crate::policy::Permit;
 pub use body::{BodyError, Download, Held, RequestBody, Sent};
 use body::{Pace, Progress};
 pub use cut::Cut;
 use exchange::{Exchange, Failure, Outgoing};
-use http1::Lines;
 use pool::{Idle, Pool};
 pub use target::{Authorities, ClientCertificate, Target, TargetError};
 pub use unsent::Unsent;
@@ -130,7 +130,7 @@ impl Upstream {
         &self,
         target: &Arc<Target>,
         permit: Permit,
-        headers: &Lines,
+        headers: &[&Section],
         body: RequestBody,
         cut: &Cut,
     ) -> Result<Response<Download>, Error> {
@@ -142,7 +142,7 @@ impl Upstream {
         &self,
         target: &Arc<Target>,
         permit: Permit,
-        headers: &Lines,
+        headers: &[&Section],
         body: RequestBody,
         cut: &Cut,
     ) -> Result<Response<Download>, Error> {

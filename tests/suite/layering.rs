@@ -17,6 +17,7 @@ const TABLE: &[Row] = &[
     Row { module: "clock", may_import: &[], because: "it is a word that everybody uses" },
     Row { module: "complaint", may_import: &[], because: "it is a word that everybody uses" },
     Row { module: "entropy", may_import: &[], because: "it is a word that everybody uses" },
+    Row { module: "field", may_import: &[], because: "it is a word that everybody uses" },
     Row { module: "identity", may_import: &[], because: "it is a word that everybody uses" },
     Row { module: "off_limits", may_import: &[], because: "it is a word that everybody uses" },
     Row { module: "shutdown", may_import: &[], because: "it is a word that everybody uses" },
@@ -29,7 +30,7 @@ const TABLE: &[Row] = &[
     Row { module: "sstp", may_import: &[], because: "it is testable with one document open" },
     Row { module: "ppp", may_import: WORDS, because: "it is testable with one document open" },
     Row { module: "netstack", may_import: &[], because: "it is testable with one document open" },
-    Row { module: "request", may_import: &[], because: "the one reading of a request depends on nothing else" },
+    Row { module: "request", may_import: &["field"], because: "the one reading of a request depends on nothing else" },
     Row {
         module: "policy",
         may_import: &["identity", "request", "complaint", "off_limits"],
@@ -56,7 +57,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         module: "upstream",
-        may_import: &["policy", "clock", "off_limits"],
+        may_import: &["policy", "clock", "field", "off_limits"],
         because: "the last door checks the ticket, not the person",
     },
     Row {
@@ -69,6 +70,7 @@ const TABLE: &[Row] = &[
         may_import: &[
             "audit",
             "clock",
+            "field",
             "identity",
             "identity::authn",
             "limits",

@@ -1,7 +1,8 @@
 //! What was wrong with the bytes: with a head, which is answered, or with a body, which ends the connection.
 
 use super::lines::lines;
-use crate::request::{MAX_METHOD, Malformed, is_token};
+use crate::field::is_token;
+use crate::request::{MAX_METHOD, Malformed};
 
 /// How much of a refused target the audit record shows.
 const MAX_TARGET_EXCERPT: usize = 256;

@@ -1,14 +1,10 @@
 //! One complete head: in go its bytes, out comes the one reading of it or the refusal (RFC 9112 sections 2, 3 and 5).
 
-use bytes::Bytes;
-use http::header::EXPECT;
-use http::{HeaderMap, HeaderName, HeaderValue};
-
 use super::fault::{Fault, Refusal};
 use super::lines::lines;
+use crate::field::{Line, Section};
 use crate::request::{
     Body, CanonicalRequest, Fields, Head, MAX_HEAD, MAX_METHOD, MAX_TARGET, Malformed, Protocol, Raw, Target,
-    has_control, is_token,
 };
 
 /// A request in its one reading.
@@ -17,7 +13,7 @@ pub struct Request {
     /// What is judged and forwarded.
     pub canonical: CanonicalRequest,
     /// Every line, in order.
-    pub headers: HeaderMap,
+    pub headers: Section,
     /// How the body is framed.
     pub body: Body,
     /// The client waits for 100 (Continue) before it sends the body (RFC 9110 section 10.1.1).
@@ -26,27 +22,26 @@ pub struct Request {
     pub closes: bool,
 }
 
+/// The header lines that most clients send, and some more: room for them is made at once.
+const LINES: usize = 16;
+
 /// Judges a head; the refusal carries what can be told about the request.
-pub(super) fn judge(head: &Bytes, port: u16) -> Result<Request, Refusal> {
+pub(super) fn judge(head: &[u8], port: u16) -> Result<Request, Refusal> {
     read(head, port).map_err(|fault| Refusal::new(fault, head))
 }
 
-fn read(head: &Bytes, port: u16) -> Result<Request, Fault> {
+fn read(head: &[u8], port: u16) -> Result<Request, Fault> {
     let mut lines = lines(head);
     let (method, target) = request_line(lines.next().unwrap_or_default())?;
     let mut fields = Fields::new(Protocol::Http1);
-    let mut headers = HeaderMap::with_capacity(16);
+    let mut headers = Section::with_room(LINES, head.len());
     for line in lines {
         let (name, value) = field(line)?;
-        fields.push(name, value)?;
-        let unfit = |_| Fault::NoColon;
-        let name = HeaderName::from_bytes(name).map_err(|_| Fault::NoColon)?;
-        headers.append(name, HeaderValue::from_maybe_shared(head.slice_ref(value)).map_err(unfit)?);
+        headers.push(fields.push(name, value)?);
     }
     let Head { request, body, closes, .. } =
         Head::read(&Raw { method, target: Target::Http1 { target }, port }, &fields)?;
-    let expects_continue =
-        headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let expects_continue = headers.get("expect").is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
     Ok(Request { canonical: request, headers, body, expects_continue, closes })
 }
 
@@ -89,7 +84,7 @@ fn trim(mut value: &[u8]) -> &[u8] {
 
 /// Whether a trailer section consists of header lines.
 pub(super) fn are_fields(section: &[u8]) -> bool {
-    lines(section).all(|line| field(line).is_ok_and(|(name, value)| is_token(name) && !has_control(value)))
+    lines(section).all(|line| field(line).is_ok_and(|(name, value)| Line::new(name, value).is_ok()))
 }
 
 /// What to say about a request line that does not end: without a space in reach not even the method does.

@@ -3,6 +3,7 @@ use http_body::SizeHint;
 use proptest::prelude::*;
 
 use super::*;
+use crate::field::{Line, Section};
 
 /// A whole response: its status, the names and values of its head, and its body.
 #[derive(Debug, PartialEq, Eq)]
@@ -158,12 +159,12 @@ fn a_response_that_does_not_end_is_refused_at_its_limit() {
 
 /// What a request looks like on the wire.
 fn write(headers: &[(&str, &str)], hint: Option<SizeHint>, pieces: &[&str]) -> Result<String, Unwritable> {
-    let mut lines = Lines::default();
+    let mut lines = Section::default();
     for (name, value) in headers {
-        lines.push(&name.parse().expect("a name"), &value.parse().expect("a value"));
+        lines.push(Line::new(name.as_bytes(), value.as_bytes()).expect("a line"));
     }
     let mut out = Vec::new();
-    let mut writer = Writer::begin("PUT", "/a?b", &lines, hint, &mut out);
+    let mut writer = Writer::begin("PUT", "/a?b", &[&lines], hint, &mut out);
     for piece in pieces {
         writer.piece(piece.as_bytes(), &mut out)?;
     }

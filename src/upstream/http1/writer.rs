@@ -2,8 +2,10 @@
 
 use std::io::Write as _;
 
-use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{HeaderName, HeaderValue};
 use http_body::SizeHint;
+
+use crate::field::{Line, Section};
 
 /// Why a body cannot go on: it is not the one that its head announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,16 +33,17 @@ pub enum Writer {
 }
 
 impl Writer {
-    /// Writes the head of a request, and says how its body is framed. `body` is `None` where there is none.
-    pub fn begin(method: &str, target: &str, lines: &Lines, body: Option<SizeHint>, out: &mut Vec<u8>) -> Self {
+    /// Writes the head of a request, and says how its body is framed. `body` is `None` where there is none. Lines that
+    /// frame a body are left out: where one ends, the next message begins, so whoever writes the body says it.
+    pub fn begin(method: &str, target: &str, headers: &[&Section], body: Option<SizeHint>, out: &mut Vec<u8>) -> Self {
         for part in [method, " ", target, " HTTP/1.1\r\n"] {
             out.extend_from_slice(part.as_bytes());
         }
-        out.extend_from_slice(&lines.bytes);
+        headers.iter().for_each(|lines| lines.write(|line| !frames(line), out));
         match body {
             Some(hint) => Self::frame(hint.exact(), out),
             // A client that says that there is nothing of it is told apart from one that says nothing.
-            None if lines.announced => Self::frame(Some(0), out),
+            None if headers.iter().any(|lines| lines.contains("content-length")) => Self::frame(Some(0), out),
             None => {
                 out.extend_from_slice(b"\r\n");
                 Self::Over
@@ -127,37 +130,14 @@ impl Writer {
     }
 }
 
-/// Header lines, without those that frame the body: where one ends, the next message begins, so whoever writes the body
-/// says it.
-#[derive(Clone, Debug, Default)]
-pub struct Lines {
-    bytes: Vec<u8>,
-    /// There was a Content-Length.
-    announced: bool,
-}
-
-impl Lines {
-    /// Adds a line.
-    pub fn push(&mut self, name: &HeaderName, value: &HeaderValue) {
-        self.announced |= *name == CONTENT_LENGTH;
-        write_line(name, value, &mut self.bytes);
-    }
-
-    /// Adds lines.
-    pub fn extend(&mut self, lines: &Self) {
-        self.bytes.extend_from_slice(&lines.bytes);
-        self.announced |= lines.announced;
-    }
-
-    /// As they stand on the wire.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
-    }
+/// Whether a line frames the body.
+fn frames(line: Line<'_>) -> bool {
+    line.is("content-length") || line.is("transfer-encoding")
 }
 
 /// Writes a header line, unless it is one that frames the body.
 pub fn write_line(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
-    if *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING {
+    if frames((name, value).into()) {
         return;
     }
     out.reserve(name.as_str().len() + value.len() + 4);
