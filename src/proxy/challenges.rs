@@ -3,34 +3,26 @@
 //! NTLM and Negotiate log in the connection that carries them. Connections to an API are shared, so the next person's
 //! request would go up under the login of the one before; such a challenge is not passed on.
 
-use http::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-
-use crate::field::is_token_byte;
+use crate::field::{Line, Section, is_token_byte};
 use crate::request::logs_in_connection;
 
+const NAME: &str = "www-authenticate";
+
 /// Removes the challenges that log in a connection.
-pub(super) fn strip_connection_logins(headers: &mut HeaderMap) {
-    let is_bound = |value: &HeaderValue| challenges(value.as_bytes()).any(|(scheme, _)| logs_in_connection(scheme));
-    if !headers.get_all(WWW_AUTHENTICATE).iter().any(is_bound) {
+pub(super) fn strip_connection_logins(headers: &mut Section) {
+    let is_bound = |value: &[u8]| challenges(value).any(|(scheme, _)| logs_in_connection(scheme));
+    if !headers.get_all(NAME).any(is_bound) {
         return;
     }
-    let lines: Vec<HeaderValue> = headers.get_all(WWW_AUTHENTICATE).iter().cloned().collect();
-    headers.remove(WWW_AUTHENTICATE);
-    for line in lines {
-        let mut kept = Vec::with_capacity(line.len());
-        for (_, challenge) in challenges(line.as_bytes()).filter(|(scheme, _)| !logs_in_connection(scheme)) {
-            if !kept.is_empty() {
-                kept.extend_from_slice(b", ");
-            }
-            kept.extend_from_slice(challenge);
-        }
-        // Every piece was part of a header value, so the whole is one.
-        if let Ok(kept) = HeaderValue::from_bytes(&kept)
-            && !kept.is_empty()
-        {
-            headers.append(WWW_AUTHENTICATE, kept);
-        }
-    }
+    let unbound = |value: &[u8]| {
+        let kept = challenges(value).filter(|(scheme, _)| !logs_in_connection(scheme));
+        kept.map(|(_, challenge)| challenge.to_vec()).collect::<Vec<_>>().join(&b", "[..])
+    };
+    let values: Vec<Vec<u8>> = headers.get_all(NAME).map(unbound).filter(|value| !value.is_empty()).collect();
+    headers.retain(|line| !line.is(NAME));
+    // Every piece was part of a value, so the whole is one.
+    let lines = values.iter().filter_map(|value| Line::new(NAME.as_bytes(), value).ok());
+    lines.for_each(|line| headers.push(line));
 }
 
 /// The challenges of one line, each with its scheme; what belongs to no challenge has an empty scheme.
@@ -85,12 +77,12 @@ mod tests {
     use super::*;
 
     fn left(lines: &[&str]) -> Vec<String> {
-        let mut headers = HeaderMap::new();
+        let mut headers = Section::default();
         for line in lines {
-            headers.append(WWW_AUTHENTICATE, line.parse().unwrap());
+            headers.push(Line::new(b"WWW-Authenticate", line.as_bytes()).unwrap());
         }
         strip_connection_logins(&mut headers);
-        headers.get_all(WWW_AUTHENTICATE).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+        headers.get_all(NAME).map(|value| String::from_utf8(value.to_vec()).unwrap()).collect()
     }
 
     #[test]

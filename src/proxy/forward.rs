@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http::{HeaderName, HeaderValue, Response};
+use http::{HeaderName, HeaderValue};
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::Connection;
@@ -14,11 +14,12 @@ use super::challenges::strip_connection_logins;
 use super::exchange::Exchange;
 use super::headers::{self, Asserted, Assertion, Crossing, Scheme};
 use super::records::Judging;
-use super::reply::{RATE_LIMIT, RATE_LIMIT_POLICY, Refusal};
+use super::reply::{RATE_LIMIT, RATE_LIMIT_POLICY, Refusal, Reply};
 use crate::clock;
-use crate::field::Section;
+use crate::field::{Line, Section};
 use crate::identity::{Group, Identity, StatedGroups};
 use crate::policy::{Authorization, Permit};
+use crate::upstream::http1::Head;
 use crate::upstream::{BodyError, Download, RequestBody};
 
 /// What a client reads: our own words, or the upstream's.
@@ -50,7 +51,7 @@ impl Connection {
         mut headers: Section,
         body: B,
         judging: &mut Judging,
-    ) -> Result<Response<Body>, Refusal>
+    ) -> Result<Reply, Refusal>
     where
         B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Send + 'static,
     {
@@ -71,8 +72,8 @@ impl Connection {
             self.rejudge();
         }
         let sent_at = clock::now();
-        let response = self.proxy.upstream.send(&target, permit, &[word.lines(), &headers], body, &cut).await;
-        let response = response.map_err(|error| {
+        let sent = self.proxy.upstream.send(&target, permit, &[word.lines(), &headers], body, &cut).await;
+        let (Head { status, mut headers }, body) = sent.map_err(|error| {
             if error.is_upstreams() {
                 exchange.upstream_failed();
             }
@@ -80,24 +81,24 @@ impl Connection {
         })?;
         let upstream = clock::now().saturating_duration_since(sent_at);
         self.proxy.meters.upstream.record(upstream.as_secs_f64());
-        let (mut parts, body) = response.into_parts();
-        exchange.answered(parts.status.as_u16(), Some(upstream));
+        exchange.answered(status.as_u16(), Some(upstream));
         if let Some(rest) = body.rest_of_request() {
             self.tasks.spawn(rest);
         }
-        headers::strip_response(&mut parts.headers);
-        strip_connection_logins(&mut parts.headers);
+        headers::strip_response(&mut headers);
+        strip_connection_logins(&mut headers);
         if let Some(RoomFields { policy, state }) = room {
-            for (name, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, state)] {
-                if let Ok(value) = HeaderValue::try_from(value) {
-                    parts.headers.insert(name, value);
+            headers.retain(|line| !line.is(RATE_LIMIT_POLICY) && !line.is(RATE_LIMIT));
+            for (name, value) in [(RATE_LIMIT_POLICY, &policy), (RATE_LIMIT, &state)] {
+                if let Ok(line) = Line::new(name.as_bytes(), value.as_bytes()) {
+                    headers.push(line);
                 }
             }
         }
         if body.is_end_stream() {
             exchange.complete();
         }
-        Ok(Response::from_parts(parts, Body::Relayed(Relayed { body, exchange })))
+        Ok(Reply { status, headers, body: Body::Relayed(Relayed { body, exchange }) })
     }
 }
 

@@ -12,14 +12,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Buf as _;
-use http::Response;
-use http::header::CONNECTION;
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 
 use super::forward::{Body, Piece};
 use super::framing::{Refusal, Request};
+use super::reply::Reply;
 use super::{Asked, Connection, Error, HEAD_TIMEOUT, Unread};
 use crate::clock;
 use crate::field::Section;
@@ -59,7 +58,7 @@ impl Connection {
                 Poll::Pending => wire.lock().poll_gone(cx).map(Err),
             });
             let answer = answer.await?;
-            closes |= answer.headers().contains_key(CONNECTION) || self.is_draining();
+            closes |= answer.headers.contains("connection") || self.is_draining();
             // An unwanted body that is not at hand ends the connection, and the answer says so.
             closes |= std::future::poll_fn(|cx| Poll::Ready(wire.poll_body_over(cx) == Poll::Ready(false))).await;
             let mut answer = Answer::begin(&wire, answer, (is_head, closes), &self.proxy.date);
@@ -132,11 +131,12 @@ enum Staged {
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Answer<'a, S> {
     /// Writes the head to the wire's buffer.
-    fn begin(wire: &'a Shared<S>, answer: Response<Body>, flags: (bool, bool), date: &Date) -> Self {
-        let (parts, body) = answer.into_parts();
+    fn begin(wire: &'a Shared<S>, reply: Reply, flags: (bool, bool), date: &Date) -> Self {
+        let Reply { status, headers, body } = reply;
         let length = body.size_hint().exact();
-        let writer =
-            date.with(clock::wall(), |date| response::begin(&parts, length, flags, date, wire.lock().begin_answer()));
+        let writer = date.with(clock::wall(), |date| {
+            response::begin(status, &headers, length, flags, date, wire.lock().begin_answer())
+        });
         Self { wire, body, writer, staged: Staged::Nothing }
     }
 

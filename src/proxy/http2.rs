@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::sync::Arc;
 
 use http::header::COOKIE;
-use http::{HeaderMap, HeaderValue, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -12,7 +12,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 
+use super::forward::Body;
 use super::records::Excerpt;
+use super::reply::Reply;
 use super::{Asked, Connection, HEAD_TIMEOUT, Unread};
 use crate::field::{Line, Section};
 use crate::request::{CanonicalRequest, Raw, Target};
@@ -52,7 +54,7 @@ impl Connection {
                 let read = read(&request, this.dialled.port);
                 let (parts, body) = request.into_parts();
                 let headers = section(&parts.headers);
-                Ok::<_, std::convert::Infallible>(this.handle(Asked { read, headers, body }).await)
+                Ok::<_, std::convert::Infallible>(response(this.handle(Asked { read, headers, body }).await))
             }
         });
         http2::Builder::new(self.tasks.clone())
@@ -97,6 +99,18 @@ fn section(headers: &HeaderMap) -> Section {
         section.push(line);
     }
     section
+}
+
+fn response(reply: Reply) -> Response<Body> {
+    let mut response = Response::new(reply.body);
+    *response.status_mut() = reply.status;
+    for line in reply.headers.iter() {
+        // Every line is one: both always fit.
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(line.name()), HeaderValue::from_bytes(line.value())) {
+            response.headers_mut().append(name, value);
+        }
+    }
+    response
 }
 
 #[cfg(test)]

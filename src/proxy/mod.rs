@@ -32,7 +32,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use http::Response;
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::watch;
@@ -49,12 +48,12 @@ use crate::upstream::http1::Unwritable;
 use crate::upstream::{BodyError, Upstream};
 pub use authorize::{admit_oddities, quota};
 pub use caller::{Caller, Summed};
-use forward::Body;
 use http1::Date;
 pub use http1::Gone;
 use memory::Memory;
 use open::Open;
 use records::Judging;
+use reply::{Refusal, Reply};
 use scribe::Scribe;
 use tasks::Tasks;
 pub use tls::server_config;
@@ -318,7 +317,7 @@ impl Connection {
     }
 
     /// The life of a request.
-    async fn handle<B>(self: Arc<Self>, asked: Asked<B>) -> Response<Body>
+    async fn handle<B>(self: Arc<Self>, asked: Asked<B>) -> Reply
     where
         B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Send + 'static,
     {
@@ -335,15 +334,9 @@ impl Connection {
     }
 
     /// The answer to a request that goes no further, recorded.
-    fn refuse(&self, refusal: &reply::Refusal, judging: Judging) -> Response<Body> {
+    fn refuse(&self, refusal: &Refusal, judging: Judging) -> Reply {
         self.record_refusal(refusal, &judging);
-        let mut response = refusal.response(&judging.decision).map(Body::text);
-        if self.protocol == Protocol::Http1
-            && let Some((name, value)) = refusal.close_header()
-        {
-            response.headers_mut().insert(name, value);
-        }
-        response
+        refusal.reply(&judging.decision, self.protocol == Protocol::Http1)
     }
 }
 

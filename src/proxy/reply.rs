@@ -3,20 +3,29 @@
 //! The client learns which rule, why and whom to ask, and never the rules of others; the log learns all.
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use http::{Response, StatusCode};
 use serde::Serialize;
 
 use crate::audit::DecisionId;
+use crate::field::Section;
 use crate::limits::Exceeded;
 use crate::policy::{Denial, Reason};
 use crate::request::Malformed;
 use crate::upstream;
 
 use super::caller::Full;
+use super::forward::Body;
 use super::framing;
+
+/// What a client is answered, on either protocol.
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: Section,
+    pub(super) body: Body,
+}
 
 /// A request that goes no further.
 #[derive(Debug)]
@@ -150,8 +159,8 @@ impl Refusal {
         let mut reply = Self::new(status(code), "limited").detail(exceeded.to_string());
         reply.rule = Some(exceeded.limit.into());
         for (name, value) in [
-            (RATE_LIMIT_POLICY, exceeded.policy_field()),
-            (RATE_LIMIT, exceeded.state_field()),
+            (HeaderName::from_static(RATE_LIMIT_POLICY), exceeded.policy_field()),
+            (HeaderName::from_static(RATE_LIMIT), exceeded.state_field()),
             (RETRY_AFTER, exceeded.retry_after_field()),
         ] {
             if let Ok(value) = HeaderValue::try_from(value) {
@@ -226,8 +235,8 @@ impl Refusal {
         reply
     }
 
-    /// The answer.
-    pub(super) fn response(&self, decision: &DecisionId) -> Response<Bytes> {
+    /// The answer; `may_close` where it can say that it is the connection's last.
+    pub(super) fn reply(&self, decision: &DecisionId, may_close: bool) -> Reply {
         let decision = decision.to_string();
         let problem = Problem {
             r#type: "about:blank",
@@ -241,27 +250,24 @@ impl Refusal {
         };
         let body = Bytes::from(serde_json::to_vec(&problem).unwrap_or_default());
         let length = HeaderValue::from(body.len());
-        let mut response = Response::new(body);
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.extend(self.headers.iter().cloned());
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(CONTENT_LENGTH, length);
-        response
-    }
-
-    /// Whether the answer must be the connection's last (HTTP/1.1 only).
-    pub(super) fn close_header(&self) -> Option<(HeaderName, HeaderValue)> {
-        self.close.then(|| (CONNECTION, HeaderValue::from_static("close")))
+        let mut headers = Section::default();
+        self.headers.iter().for_each(|(name, value)| headers.push((name, value).into()));
+        let mut say = |name: HeaderName, value: HeaderValue| headers.push((&name, &value).into());
+        say(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        say(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        say(CONTENT_LENGTH, length);
+        if self.close && may_close {
+            say(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Reply { status: self.status, headers, body: Body::text(body) }
     }
 }
 
 /// What a limit allows: `RateLimit-Policy` of draft-ietf-httpapi-ratelimit-headers.
-pub(super) const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+pub(super) const RATE_LIMIT_POLICY: &str = "ratelimit-policy";
 
 /// What is left of it: `RateLimit` of the same draft.
-pub(super) const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+pub(super) const RATE_LIMIT: &str = "ratelimit";
 
 /// What a reason means for the person who asked, where the rule's author wrote nothing.
 fn explain(reason: Reason) -> &'static str {

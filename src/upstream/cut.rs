@@ -9,11 +9,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::Response;
 use http_body::SizeHint;
 
 use super::body::{BodyError, Download, Pace};
 use super::exchange::{Exchange, Failure};
+use super::http1::Head;
 
 /// How long a client may leave a piece of its response untaken: above any pause of a client that still reads, and short
 /// enough that one that does not holds no place for long.
@@ -101,7 +101,7 @@ impl Cut {
     }
 
     /// Waits for the response's head, inside a [`Cut::guard`].
-    pub(super) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, Failure>> {
+    pub(super) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Head, Failure>> {
         let mut state = self.lock();
         let Some(exchange) = &mut state.exchange else { return Poll::Pending };
         let polled = exchange.poll_head(cx);

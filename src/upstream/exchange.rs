@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::Response;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::io::poll_read_buf;
 
 use super::body::{BodyError, Held, RequestBody};
 use super::connect::Stream;
-use super::http1::{Event, Reader, Unreadable, Writer};
+use super::http1::{Event, Head, Reader, Unreadable, Writer};
 use super::pool::{Idle, Pool};
 use super::unsent::Unsent;
 use crate::field::Section;
@@ -105,7 +104,7 @@ impl Exchange {
     }
 
     /// Waits for the head of the response, and sends meanwhile.
-    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, Failure>> {
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Failure>> {
         if let Poll::Ready(Err(error)) = self.poll_send(cx) {
             return Poll::Ready(Err(Failure::Body(error)));
         }

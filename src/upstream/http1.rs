@@ -9,5 +9,5 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use reader::{Event, Reader, Unreadable};
-pub use writer::{Unwritable, Writer, write_line};
+pub use reader::{Event, Head, Reader, Unreadable};
+pub use writer::{Unwritable, Writer, write_headers};

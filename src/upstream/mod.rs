@@ -18,14 +18,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::Response;
-
 use crate::field::Section;
 use crate::policy::Permit;
 pub use body::{BodyError, Download, Held, RequestBody, Sent};
 use body::{Pace, Progress};
 pub use cut::Cut;
 use exchange::{Exchange, Failure, Outgoing};
+use http1::Head;
 use pool::{Idle, Pool};
 pub use target::{Authorities, ClientCertificate, Target, TargetError};
 pub use unsent::Unsent;
@@ -120,7 +119,8 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Sends what the permit owns. `headers` are complete: identity set, hop-by-hop removed. `cut` ends the exchange.
+    /// Sends what the permit owns. `headers` are complete: identity set, hop-by-hop removed. `cut` ends the exchange. Gives
+    /// the response's head, and its body.
     ///
     /// # Errors
     ///
@@ -133,7 +133,7 @@ impl Upstream {
         headers: &[&Section],
         body: RequestBody,
         cut: &Cut,
-    ) -> Result<Response<Download>, Error> {
+    ) -> Result<(Head, Download), Error> {
         // A body that the upstream does not take would stay for as long as anybody knows of the exchange.
         self.exchange(target, permit, headers, body, cut).await.inspect_err(|_| cut.cut())
     }
@@ -145,7 +145,7 @@ impl Upstream {
         headers: &[&Section],
         body: RequestBody,
         cut: &Cut,
-    ) -> Result<Response<Download>, Error> {
+    ) -> Result<(Head, Download), Error> {
         let name = || target.name().to_owned();
         body.check_announced().map_err(|source| Error::RequestBody { target: name(), source })?;
         let place = target.enter().ok_or_else(|| Error::Busy { target: name(), limit: target.in_flight_limit() })?;
@@ -169,7 +169,7 @@ impl Upstream {
         let head = head.ok_or_else(|| Error::Cut { target: name() })???;
         let pace = (!progress.is_finished()).then(|| Pace::new(progress, target.timeout()));
         let download = cut.receive(pace);
-        Ok(head.map(|()| download))
+        Ok((head, download))
     }
 
     /// Once for each generation: closes the idle connections to targets that are no longer in use.

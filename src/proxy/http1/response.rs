@@ -3,41 +3,41 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
-use http::{StatusCode, response};
+use http::StatusCode;
 
 use crate::clock;
-use crate::upstream::http1::{Writer, write_line};
+use crate::field::Section;
+use crate::upstream::http1::{Writer, write_headers};
 
 /// Writes the head of a response whose body has this length, unknown for `None`, and says how the body is framed.
 /// `is_head` answers a HEAD request.
 pub(super) fn begin(
-    response: &response::Parts,
+    status: StatusCode,
+    headers: &Section,
     length: Option<u64>,
     (is_head, closes): (bool, bool),
     date: &[u8],
     out: &mut Vec<u8>,
 ) -> Writer {
-    let (status, headers) = (response.status, &response.headers);
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
-    headers.iter().for_each(|(name, value)| write_line(name, value, out));
-    if !headers.contains_key(DATE) {
+    write_headers(headers, out);
+    if !headers.contains("date") {
         out.extend_from_slice(b"date: ");
         out.extend_from_slice(date);
         out.extend_from_slice(b"\r\n");
     }
-    if closes && !headers.contains_key(CONNECTION) {
+    if closes && !headers.contains("connection") {
         out.extend_from_slice(b"connection: close\r\n");
     }
     if status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED || is_head {
         // It says how long the body would be (RFC 9110 section 8.6).
-        if let Some(length) = headers.get(CONTENT_LENGTH).filter(|_| status != StatusCode::NO_CONTENT) {
+        if let Some(length) = headers.get("content-length").filter(|_| status != StatusCode::NO_CONTENT) {
             out.extend_from_slice(b"content-length: ");
-            out.extend_from_slice(length.as_bytes());
+            out.extend_from_slice(length);
             out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(b"\r\n");
@@ -64,28 +64,30 @@ impl Date {
 
 #[cfg(test)]
 mod tests {
-    use http::Response;
-
     use super::*;
+    use crate::field::Line;
 
     const DAY: &[u8] = b"Thu, 01 Jan 1970 00:00:00 GMT";
 
-    fn written(response: response::Builder, length: Option<u64>, flags: (bool, bool)) -> (String, Writer) {
-        let (parts, ()) = response.body(()).expect("a response").into_parts();
+    fn written(status: u16, lines: &[(&str, &str)], length: Option<u64>, flags: (bool, bool)) -> (String, Writer) {
+        let status = StatusCode::from_u16(status).expect("a status");
+        let mut headers = Section::default();
+        for (name, value) in lines {
+            headers.push(Line::new(name.as_bytes(), value.as_bytes()).expect("a line"));
+        }
         let mut out = Vec::new();
-        let writer = begin(&parts, length, flags, DAY, &mut out);
+        let writer = begin(status, &headers, length, flags, DAY, &mut out);
         (String::from_utf8(out).expect("text"), writer)
     }
 
     #[test]
     fn a_head_says_how_its_body_is_framed_whatever_its_headers_say() {
-        let lying =
-            || Response::builder().header("content-length", "9").header("transfer-encoding", "x").header("a", "b");
+        let lying = [("content-length", "9"), ("transfer-encoding", "x"), ("a", "b")];
         let head = "HTTP/1.1 200 OK\r\na: b\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
-        let (text, writer) = written(lying(), Some(5), (false, false));
+        let (text, writer) = written(200, &lying, Some(5), (false, false));
         assert_eq!(text, format!("{head}content-length: 5\r\n\r\n"));
         assert!(matches!(writer, Writer::Length { left: 5 }));
-        let (text, writer) = written(lying(), None, (false, true));
+        let (text, writer) = written(200, &lying, None, (false, true));
         assert_eq!(text, format!("{head}connection: close\r\ntransfer-encoding: chunked\r\n\r\n"));
         assert!(matches!(writer, Writer::Chunked));
     }
@@ -93,8 +95,7 @@ mod tests {
     #[test]
     fn a_response_without_a_body_has_none() {
         let with = |status: u16, length: Option<u64>, is_head| {
-            let response = Response::builder().status(status).header("date", "d").header("content-length", "9");
-            let (text, writer) = written(response, length, (is_head, false));
+            let (text, writer) = written(status, &[("date", "d"), ("content-length", "9")], length, (is_head, false));
             assert!(writer.is_over());
             text
         };

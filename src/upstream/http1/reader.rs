@@ -1,11 +1,16 @@
 //! A response on its way in: interim heads are skipped, then its head, then its body in pieces.
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::StatusCode;
+
+use crate::field::{Line, Section};
 
 /// The most header lines of a response.
 const MAX_FIELDS: usize = 100;
+
+/// Room for what is said to the client besides.
+const MORE_LINES: usize = 2;
+const MORE_BYTES: usize = 128;
 
 /// The most interim responses before the one that counts.
 const MAX_INTERIM: u8 = 8;
@@ -55,11 +60,20 @@ pub enum Unreadable {
     Truncated,
 }
 
+/// The head of a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// 200 or more.
+    pub status: StatusCode,
+    /// In order; Content-Length stands once at most.
+    pub headers: Section,
+}
+
 /// What came.
 #[derive(Debug)]
 pub enum Event {
     /// The head of the response that counts.
-    Head(Response<()>),
+    Head(Head),
     /// A piece of its body.
     Data(Bytes),
     /// It is whole. Trailers are dropped.
@@ -155,9 +169,9 @@ impl Reader {
                 State::Head => match self.head()? {
                     None => return Ok(None),
                     // Nobody waits for an interim response: what a client expects is answered here.
-                    Some(head) if head.status().is_informational() => {
-                        if head.status() == StatusCode::SWITCHING_PROTOCOLS {
-                            return Err(Unreadable::Unasked(head.status().as_u16()));
+                    Some(head) if head.status.is_informational() => {
+                        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                            return Err(Unreadable::Unasked(head.status.as_u16()));
                         }
                         self.interim += 1;
                         if self.interim > MAX_INTERIM {
@@ -261,7 +275,7 @@ impl Reader {
         None
     }
 
-    fn head(&mut self) -> Result<Option<Response<()>>, Unreadable> {
+    fn head(&mut self) -> Result<Option<Head>, Unreadable> {
         if !self.begins_well() {
             return Err(Unreadable::NotHttp(httparse::Error::Version));
         }
@@ -272,7 +286,7 @@ impl Reader {
         if length > self.max_head {
             return Err(Unreadable::HeadTooLong { limit: self.max_head });
         }
-        let bytes = self.buffer.split_to(length).freeze();
+        let bytes = self.buffer.split_to(length);
         let mut fields = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
         let mut parsed = httparse::Response::new(&mut []);
         let config = httparse::ParserConfig::default();
@@ -282,17 +296,12 @@ impl Reader {
             Err(error) => return Err(Unreadable::NotHttp(error)),
         }
         let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Unreadable::BadHead)?;
-        let mut headers = HeaderMap::with_capacity(parsed.headers.len() + 2);
+        let mut headers = Section::with_room(parsed.headers.len() + MORE_LINES, length + MORE_BYTES);
         for field in &*parsed.headers {
-            let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Unreadable::BadHead)?;
-            let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
-            headers.append(name, value.map_err(|_| Unreadable::BadHead)?);
+            headers.push(Line::new(field.name.as_bytes(), field.value).map_err(|_| Unreadable::BadHead)?);
         }
         self.keeps_connection = parsed.version == Some(1) && !says_close(&headers);
-        let mut head = Response::new(());
-        *head.status_mut() = status;
-        *head.headers_mut() = headers;
-        Ok(Some(head))
+        Ok(Some(Head { status, headers }))
     }
 
     /// What speaks another protocol may wait for us to speak: it is not waited for.
@@ -303,18 +312,20 @@ impl Reader {
     }
 
     /// How the body of a response is framed (RFC 9112 section 6.3).
-    fn framing(&mut self, head: &mut Response<()>) -> Result<State, Unreadable> {
-        let (status, headers) = (head.status(), head.headers_mut());
+    fn framing(&mut self, head: &mut Head) -> Result<State, Unreadable> {
+        let Head { status, headers } = head;
         let (length, times) = length(headers)?;
         if let Some(length) = length.filter(|_| times > 1) {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            headers.retain(|line| !line.is("content-length"));
+            let length = itoa::Buffer::new().format(length).as_bytes().to_vec();
+            headers.push(Line::new(b"content-length", &length).map_err(|_| Unreadable::Length)?);
         }
-        if self.bodiless || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
+        if self.bodiless || matches!(*status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             return Ok(State::Over);
         }
-        let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+        let mut codings = headers.get_all("transfer-encoding");
         match (codings.next(), codings.next()) {
-            (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+            (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => {
                 // Who reads the length instead sees another end: nothing may follow on this connection.
                 self.keeps_connection &= length.is_none();
                 Ok(State::ChunkSize)
@@ -332,17 +343,17 @@ impl Reader {
     }
 }
 
-fn says_close(headers: &HeaderMap) -> bool {
-    headers.get_all(CONNECTION).iter().any(|value| {
-        value.as_bytes().split(|&byte| byte == b',').any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
-    })
+fn says_close(headers: &Section) -> bool {
+    headers
+        .get_all("connection")
+        .any(|value| value.split(|&byte| byte == b',').any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close")))
 }
 
 /// Content-Length: absent, or one number however often it is said; and how often.
-fn length(headers: &HeaderMap) -> Result<(Option<u64>, usize), Unreadable> {
+fn length(headers: &Section) -> Result<(Option<u64>, usize), Unreadable> {
     let (mut length, mut times) = (None, 0);
-    for value in headers.get_all(CONTENT_LENGTH) {
-        for text in value.as_bytes().split(|&byte| byte == b',') {
+    for value in headers.get_all("content-length") {
+        for text in value.split(|&byte| byte == b',') {
             let text = text.trim_ascii();
             // `parse` alone would take a sign.
             let digits = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));

@@ -44,9 +44,9 @@ fn read_pieces<'a>(method: &str, pieces: impl IntoIterator<Item = &'a [u8]>) -> 
     pieces.for_each(|piece| reader.buffer().put_slice(piece));
     let head = head.expect("a head before the end");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let headers = head.headers().iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect();
+    let headers = head.headers.iter().map(|line| (text(line.name()).to_lowercase(), text(line.value()))).collect();
     let reusable = !at_end && reader.into_reusable().is_some();
-    Ok(Seen { status: head.status().as_u16(), headers, body: text(&body), reusable })
+    Ok(Seen { status: head.status.as_u16(), headers, body: text(&body), reusable })
 }
 
 fn read(response: &str) -> Result<Seen, Unreadable> {

@@ -2,10 +2,9 @@
 
 use std::io::Write as _;
 
-use http::header::{HeaderName, HeaderValue};
 use http_body::SizeHint;
 
-use crate::field::{Line, Section};
+use crate::field::Section;
 
 /// Why a body cannot go on: it is not the one that its head announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,7 +38,7 @@ impl Writer {
         for part in [method, " ", target, " HTTP/1.1\r\n"] {
             out.extend_from_slice(part.as_bytes());
         }
-        headers.iter().for_each(|lines| lines.write(|line| !frames(line), out));
+        headers.iter().for_each(|lines| write_headers(lines, out));
         match body {
             Some(hint) => Self::frame(hint.exact(), out),
             // A client that says that there is nothing of it is told apart from one that says nothing.
@@ -130,19 +129,7 @@ impl Writer {
     }
 }
 
-/// Whether a line frames the body.
-fn frames(line: Line<'_>) -> bool {
-    line.is("content-length") || line.is("transfer-encoding")
-}
-
-/// Writes a header line, unless it is one that frames the body.
-pub fn write_line(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
-    if frames((name, value).into()) {
-        return;
-    }
-    out.reserve(name.as_str().len() + value.len() + 4);
-    out.extend_from_slice(name.as_str().as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes());
-    out.extend_from_slice(b"\r\n");
+/// Writes header lines, without those that frame the body.
+pub fn write_headers(headers: &Section, out: &mut Vec<u8>) {
+    headers.write(|line| !line.is("content-length") && !line.is("transfer-encoding"), out);
 }

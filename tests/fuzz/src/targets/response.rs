@@ -1,7 +1,7 @@
 //! What an upstream answers, read as a response to a request of ours.
 
 use bytes::{BufMut as _, BytesMut};
-use wicketgate::upstream::http1::{Event, Reader, Unreadable};
+use wicketgate::upstream::http1::{Event, Head, Reader, Unreadable};
 
 const MAX_HEAD: usize = 1024;
 
@@ -27,7 +27,7 @@ pub(crate) fn bytes(bytes: &[u8]) {
 /// What the reader made of some bytes and the end of the connection.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Outcome {
-    head: Option<String>,
+    head: Option<Head>,
     body: Vec<u8>,
     over: bool,
     wrong: Option<Unreadable>,
@@ -50,8 +50,8 @@ impl Outcome {
         while let Some(event) = reader.poll()? {
             match event {
                 Event::Head(head) => {
-                    assert!(!head.status().is_informational());
-                    let before = self.head.replace(format!("{head:?}"));
+                    assert!(!head.status.is_informational());
+                    let before = self.head.replace(head);
                     assert_eq!(before, None, "one head");
                 }
                 Event::Data(data) => {
