@@ -34,7 +34,7 @@ const MAX_GROUPS_VALUE: usize = 7 * 1024;
 
 /// Headers of one connection (RFC 9110 section 7.6.1), whether or not `Connection` lists them. `Trailer` announces what is
 /// dropped.
-const HOP_BY_HOP: [&str; 11] = [
+static HOP_BY_HOP: Names<11> = Names::of([
     "connection",
     "proxy-connection",
     "keep-alive",
@@ -46,14 +46,14 @@ const HOP_BY_HOP: [&str; 11] = [
     "proxy-authenticate",
     "proxy-authorization",
     "proxy-authentication-info",
-];
+]);
 
 /// What the proxy says itself of every request, or has answered.
-const OURS: [&str; 2] = ["host", "expect"];
+static OURS: Names<2> = Names::of(["host", "expect"]);
 
 /// Names that upstreams take for the word of a proxy: exactly these. `-method` is `_method` folded; `proxy` becomes the
 /// environment variable HTTP_PROXY of CGI programs; `client-cert` is RFC 9440.
-const RESERVED_NAMES: [&str; 17] = [
+static RESERVED_NAMES: Names<17> = Names::of([
     "forwarded",
     "x-forwarded",
     "x-real-ip",
@@ -71,10 +71,10 @@ const RESERVED_NAMES: [&str; 17] = [
     "x-client-cert",
     "x-anonymous-consumer",
     "proxy",
-];
+]);
 
 /// And these, with whatever follows.
-const RESERVED_PREFIXES: [&str; 17] = [
+static RESERVED_PREFIXES: Names<17> = Names::of([
     "wicketgate-",
     "x-forwarded-",
     "x-original-",
@@ -92,7 +92,47 @@ const RESERVED_PREFIXES: [&str; 17] = [
     "x-consumer-",
     "x-credential-",
     "x-webauth-",
-];
+]);
+
+/// Names, by their first byte: most headers of a client are told apart from all of them by one look.
+struct Names<const N: usize> {
+    all: [&'static str; N],
+    /// Bit n stands for the name n.
+    by_first: [u32; 256],
+}
+
+impl<const N: usize> Names<N> {
+    const fn of(all: [&'static str; N]) -> Self {
+        assert!(N < u32::BITS as usize);
+        let mut by_first = [0; 256];
+        let mut at = 0;
+        while at < N {
+            by_first[all[at].as_bytes()[0] as usize] |= 1 << at;
+            at += 1;
+        }
+        Self { all, by_first }
+    }
+
+    /// Those that may begin as this name does.
+    fn like(&self, name: &[u8]) -> impl Iterator<Item = &'static str> {
+        let mut left = name.first().map_or(0, |&byte| self.by_first[usize::from(fold(byte))]);
+        std::iter::from_fn(move || {
+            let next = self.all.get(left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some(*next)
+        })
+    }
+
+    /// Whether one of them is this name.
+    fn name(&self, name: &[u8]) -> bool {
+        self.like(name).any(|known| folds_to(name, known))
+    }
+
+    /// Whether this name begins with one of them.
+    fn begin(&self, name: &[u8]) -> bool {
+        self.like(name).any(|known| begins_with(name, known))
+    }
+}
 
 /// A header that would be too long to be read by an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -176,11 +216,8 @@ impl<'a, N: AsRef<str>> Crossing<'a, N> {
         if line.is("authorization") && !self.authorization {
             return false;
         }
-        let is_reserved = may_be_reserved(name)
-            && (is_hop_by_hop(name)
-                || OURS.iter().any(|ours| folds_to(name, ours))
-                || RESERVED_NAMES.iter().any(|reserved| folds_to(name, reserved))
-                || RESERVED_PREFIXES.iter().any(|prefix| begins_with(name, prefix)));
+        let is_reserved =
+            HOP_BY_HOP.name(name) || OURS.name(name) || RESERVED_NAMES.name(name) || RESERVED_PREFIXES.begin(name);
         !is_reserved
             && !is_listed(name, &self.listed)
             && !self.reserved.iter().any(|reserved| folds_to(name, reserved.as_ref()))
@@ -195,7 +232,7 @@ pub fn strip_response(headers: &mut Section) {
     let is_framed = headers.contains("transfer-encoding");
     let listed = listed(headers);
     headers.retain(|line| {
-        !(is_hop_by_hop(line.name()) || is_listed(line.name(), &listed) || is_framed && line.is("content-length"))
+        !(HOP_BY_HOP.name(line.name()) || is_listed(line.name(), &listed) || is_framed && line.is("content-length"))
     });
 }
 
@@ -279,30 +316,6 @@ fn listed(headers: &Section) -> Vec<Box<[u8]>> {
 
 fn is_listed(name: &[u8], listed: &[Box<[u8]>]) -> bool {
     listed.iter().any(|listed| listed.eq_ignore_ascii_case(name))
-}
-
-fn is_hop_by_hop(name: &[u8]) -> bool {
-    may_be_reserved(name) && HOP_BY_HOP.iter().any(|hop| folds_to(name, hop))
-}
-
-/// Whether any name that does not cross begins as this one does: most headers of a client are known by their first
-/// letter to be harmless.
-fn may_be_reserved(name: &[u8]) -> bool {
-    const FIRST: [bool; 256] = {
-        let mut first = [false; 256];
-        let tables: [&[&str]; 4] = [&OURS, &HOP_BY_HOP, &RESERVED_NAMES, &RESERVED_PREFIXES];
-        let mut table = 0;
-        while table < tables.len() {
-            let mut at = 0;
-            while at < tables[table].len() {
-                first[tables[table][at].as_bytes()[0] as usize] = true;
-                at += 1;
-            }
-            table += 1;
-        }
-        first
-    };
-    name.first().is_some_and(|&byte| FIRST[usize::from(fold(byte))])
 }
 
 /// How the weakest reader of headers, a CGI environment, tells names apart: no case, and one sign for all that are
@@ -417,8 +430,9 @@ mod tests {
     #[test]
     fn nt_17_no_spelling_of_a_reserved_name_carries_a_clients_value() {
         let reserved = ["X-Employee", "x_cost_centre"];
-        let examples = RESERVED_NAMES.into_iter().chain(HOP_BY_HOP).chain(reserved).map(str::to_owned);
-        let names = examples.chain(RESERVED_PREFIXES.map(|prefix| format!("{prefix}id")));
+        let examples =
+            RESERVED_NAMES.all.into_iter().chain(HOP_BY_HOP.all).chain(OURS.all).chain(reserved).map(str::to_owned);
+        let names = examples.chain(RESERVED_PREFIXES.all.map(|prefix| format!("{prefix}id")));
         for name in names {
             let mixed: String = name
                 .char_indices()
