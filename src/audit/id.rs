@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// 128 bits: 48 of milliseconds since the epoch, 32 of a counter, 48 that are this process's own. Ids of one process
-/// sort by time, and within a millisecond by order; two processes never make the same one.
+/// sort by time, and within a millisecond by order; two processes never make the same one. Kept as it is printed.
 ///
 /// Printed as `d-` and 26 characters of Crockford's base 32, which sort like the number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DecisionId(u128);
+pub struct DecisionId([u8; DIGITS + 2]);
 
 /// Crockford's alphabet: no I, L, O, U.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -20,33 +20,32 @@ const DIGITS: usize = 26;
 impl DecisionId {
     /// Reads the printed form.
     pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.strip_prefix("d-").filter(|digits| digits.len() == DIGITS)?;
-        digits
-            .bytes()
-            .try_fold(0_u128, |number, digit| {
-                let value = ALPHABET.iter().position(|known| *known == digit)?;
-                number.checked_mul(32)?.checked_add(value as u128)
-            })
-            .map(Self)
+        let digits = text.strip_prefix("d-")?;
+        // The first digit stands for three bits.
+        let is_number =
+            digits.bytes().all(|digit| ALPHABET.contains(&digit)) && digits.as_bytes().first() < Some(&b'8');
+        text.as_bytes().try_into().ok().filter(|_| is_number).map(Self)
     }
-}
 
-impl DecisionId {
-    /// The printed form, which stands in every record and every forwarded request.
-    pub fn text(self) -> [u8; DIGITS + 2] {
+    fn of(number: u128) -> Self {
         let mut text = *b"d-00000000000000000000000000";
-        let mut rest = self.0;
+        let mut rest = number;
         for digit in text[2..].iter_mut().rev() {
             *digit = ALPHABET[(rest % 32) as usize];
             rest /= 32;
         }
-        text
+        Self(text)
+    }
+
+    /// The printed form, which stands in every record and every forwarded request.
+    pub fn text(self) -> [u8; DIGITS + 2] {
+        self.0
     }
 }
 
 impl fmt::Display for DecisionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(std::str::from_utf8(&self.text()).expect("the alphabet is ASCII"))
+        f.write_str(std::str::from_utf8(&self.0).expect("the alphabet is ASCII"))
     }
 }
 
@@ -73,7 +72,7 @@ impl DecisionIds {
     pub fn next(&self, now: SystemTime) -> DecisionId {
         let millis = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis()) & 0xFFFF_FFFF_FFFF;
         let count = self.counter.fetch_add(1, Ordering::Relaxed);
-        DecisionId(millis << 80 | u128::from(count) << 48 | u128::from(self.process))
+        DecisionId::of(millis << 80 | u128::from(count) << 48 | u128::from(self.process))
     }
 }
 
