@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use super::event::{
-    Alarm, AuditLost, Decision, End, Event, LoginRefused, LoginsRefused, PolicyLoadFailed, PolicyLoaded, PreLimited,
-    Reloaded, Request, TunnelDown, TunnelUp, UsersReloaded,
+    Alarm, AuditLost, Caller, Decision, End, Event, LoginRefused, LoginsRefused, PolicyLoadFailed, PolicyLoaded,
+    PreLimited, Reloaded, Request, TunnelDown, TunnelUp, UsersReloaded,
 };
-use super::line::{Key, Line, key};
+use super::line::{Fragment, Key, Line, key};
 use super::{MAX_LINE, Rfc3339};
 use crate::identity::{Kind, Method};
 
@@ -17,6 +17,27 @@ const MAX_LIMITS: usize = 16;
 
 /// The longest text of a record, before escaping: half a line, for a path.
 const LONGEST: usize = MAX_LINE / 2;
+
+/// What the text of a caller may take of a line.
+const MAX_CALLER: usize = MAX_LINE / 4;
+
+/// A [`Caller`] as records say it: written once, for many records.
+#[derive(Clone, Debug)]
+pub struct CallerText(Fragment);
+
+impl CallerText {
+    /// Texts that are too long together are cut.
+    pub fn of(caller: &Caller<'_>) -> Self {
+        let mut longest = LONGEST;
+        loop {
+            let text = Fragment::of(longest, |line| caller.write(line));
+            if text.len() <= MAX_CALLER || longest == 0 {
+                return Self(text);
+            }
+            longest /= 4;
+        }
+    }
+}
 
 /// Writes an event as one line of at most [`MAX_LINE`] bytes behind what is in `buffer`.
 pub fn encode(at: SystemTime, event: &Event<'_>, buffer: &mut Vec<u8>) {
@@ -123,6 +144,25 @@ impl Decision<'_> {
         if !self.near_miss.is_empty() {
             line.texts(key!("near_miss"), self.near_miss.iter().copied(), MAX_NEAR_MISSES);
         }
+        let CallerText(caller) = self.caller;
+        line.fields(caller);
+        line.number(key!("age"), self.age.as_secs());
+        line.close();
+        if let Some(request) = &self.request {
+            line.object(key!("req"), |line| request.write(line));
+        }
+        if !self.limits.is_empty() {
+            line.objects(key!("limits"), self.limits, MAX_LIMITS, |line, limit| {
+                line.text(key!("id"), limit.id);
+                line.number(key!("remaining"), limit.remaining);
+            });
+        }
+    }
+}
+
+impl Caller<'_> {
+    /// Up to the tunnel, which is left open for what changes of it.
+    fn write(&self, line: &mut Line<'_>) {
         line.object(key!("user"), |line| {
             line.text(key!("id"), self.user);
             line.own(
@@ -148,21 +188,10 @@ impl Decision<'_> {
                 line.text(key!("issuer"), certificate.issuer);
             });
         }
-        line.object(key!("tunnel"), |line| {
-            line.word(key!("id"), &self.session.text());
-            line.address(key!("source"), self.source);
-            line.own(key!("method"), self.method.as_str());
-            line.number(key!("age"), self.age.as_secs());
-        });
-        if let Some(request) = &self.request {
-            line.object(key!("req"), |line| request.write(line));
-        }
-        if !self.limits.is_empty() {
-            line.objects(key!("limits"), self.limits, MAX_LIMITS, |line, limit| {
-                line.text(key!("id"), limit.id);
-                line.number(key!("remaining"), limit.remaining);
-            });
-        }
+        line.open(key!("tunnel"));
+        line.word(key!("id"), &self.session.text());
+        line.address(key!("source"), self.source);
+        line.own(key!("method"), self.method.as_str());
     }
 }
 

@@ -6,11 +6,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::DecisionId;
+use super::{CallerText, DecisionId};
 use crate::identity::{Binding, Kind, Method, SessionId};
 
 /// One event.
-#[expect(clippy::large_enum_variant, reason = "an event lives on the stack, for one call, and is passed by reference")]
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     /// A person logged in.
@@ -164,6 +163,25 @@ pub struct Request<'a> {
     pub bytes: Option<u64>,
 }
 
+/// Who asks, and through which tunnel: what the records of one person's requests have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// The resolved person.
+    pub user: &'a str,
+    /// What the identity stands for.
+    pub kind: Kind,
+    /// The token, when one was judged.
+    pub token: Option<Token<'a>>,
+    /// The client certificate, when one was shown.
+    pub certificate: Option<Certificate<'a>>,
+    /// The session.
+    pub session: SessionId,
+    /// The outer peer.
+    pub source: SocketAddr,
+    /// How the person logged in.
+    pub method: Method,
+}
+
 /// What is left of a limit.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit<'a> {
@@ -190,20 +208,8 @@ pub struct Decision<'a> {
     pub reason: &'static str,
     /// Rules that would have allowed, but for one thing.
     pub near_miss: &'a [&'a str],
-    /// The resolved person.
-    pub user: &'a str,
-    /// What the identity stands for.
-    pub kind: Kind,
-    /// The token, when one was judged.
-    pub token: Option<Token<'a>>,
-    /// The client certificate, when one was shown.
-    pub certificate: Option<Certificate<'a>>,
-    /// The session.
-    pub session: SessionId,
-    /// The outer peer.
-    pub source: SocketAddr,
-    /// How the person logged in.
-    pub method: Method,
+    /// Who asked, and through which tunnel.
+    pub caller: &'a CallerText,
     /// How old the tunnel is.
     pub age: Duration,
     /// The request; `None` when it could not be read.

@@ -7,12 +7,12 @@
 use std::io::ErrorKind;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 use super::MAX_LINE;
 use super::encode::encode;
 use super::event::Event;
 use super::sink::{Audit, AuditUnavailable, Written};
-use crate::clock;
 
 /// The largest group in bytes. What comes on top of it finds it written.
 const MAX_GROUP: usize = 64 * 1024;
@@ -84,10 +84,10 @@ impl Journal {
         Self { audit, group: Mutex::default() }
     }
 
-    /// Adds a record that something has to wait for.
-    pub fn stage(&self, event: &Event<'_>) -> Record {
+    /// Adds a record of this time that something has to wait for.
+    pub fn stage(&self, at: SystemTime, event: &Event<'_>) -> Record {
         let mut group = self.lock();
-        let end = self.add(&mut group, event);
+        let end = self.add(&mut group, at, event);
         Record { end, written: Arc::clone(&group.written) }
     }
 
@@ -108,10 +108,10 @@ impl Journal {
         written.check(end).map(|()| value)
     }
 
-    /// Adds a record that nothing waits for. True when the caller has to see to it that it is flushed soon.
-    pub fn note(&self, event: &Event<'_>) -> bool {
+    /// Adds a record of this time that nothing waits for. True when the caller has to see to it that it is flushed soon.
+    pub fn note(&self, at: SystemTime, event: &Event<'_>) -> bool {
         let mut group = self.lock();
-        self.add(&mut group, event);
+        self.add(&mut group, at, event);
         !std::mem::replace(&mut group.noted, true)
     }
 
@@ -123,11 +123,11 @@ impl Journal {
         }
     }
 
-    fn add(&self, group: &mut Group, event: &Event<'_>) -> usize {
+    fn add(&self, group: &mut Group, at: SystemTime, event: &Event<'_>) -> usize {
         if group.lines.len() + MAX_LINE > MAX_GROUP {
             self.write(group);
         }
-        encode(clock::wall(), event, &mut group.lines);
+        encode(at, event, &mut group.lines);
         group.lines.len()
     }
 
@@ -163,6 +163,8 @@ mod tests {
     use crate::audit::OnFailure;
     use crate::audit::event::Reloaded;
 
+    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
     fn event(what: &str) -> Event<'_> {
         Event::Reloaded(Reloaded { what, result: "ok" })
     }
@@ -182,13 +184,13 @@ mod tests {
     #[test]
     fn what_waits_is_given_back_when_its_record_is_written_and_all_of_a_group_are_at_once() {
         let (_directory, path, journal) = journal();
-        let first = journal.stage(&event("first")).before(1);
-        let second = journal.stage(&event("second")).before(2);
+        let first = journal.stage(NOW, &event("first")).before(1);
+        let second = journal.stage(NOW, &event("second")).before(2);
         assert_eq!((*first, *second), (1, 2), "they can be looked at");
         assert!(written(&path).is_empty());
         assert_eq!(journal.commit(second), Ok(2));
         assert_eq!(written(&path), ["first", "second"]);
-        let third = journal.stage(&event("third")).before(3);
+        let third = journal.stage(NOW, &event("third")).before(3);
         assert_eq!(journal.commit(first), Ok(1));
         assert_eq!(written(&path).len(), 2, "the first was written before");
         assert_eq!(journal.commit(third), Ok(3));
@@ -198,11 +200,11 @@ mod tests {
     #[test]
     fn whoever_notes_the_first_of_a_group_is_told_to_flush_it() {
         let (_directory, path, journal) = journal();
-        assert!(journal.note(&event("first")));
-        assert!(!journal.note(&event("second")));
+        assert!(journal.note(NOW, &event("first")));
+        assert!(!journal.note(NOW, &event("second")));
         journal.flush();
         assert_eq!(written(&path), ["first", "second"]);
-        assert!(journal.note(&event("third")));
+        assert!(journal.note(NOW, &event("third")));
         drop(journal);
         assert_eq!(written(&path), ["first", "second", "third"], "also by the last who has the journal");
     }
@@ -211,9 +213,9 @@ mod tests {
     fn a_group_has_a_largest_size() {
         let (_directory, path, journal) = journal();
         let long = "x".repeat(MAX_LINE / 4);
-        let first = journal.stage(&event("first"));
+        let first = journal.stage(NOW, &event("first"));
         for _ in 0..MAX_GROUP / long.len() {
-            let _noted = journal.note(&event(&long));
+            let _noted = journal.note(NOW, &event(&long));
         }
         assert_eq!(written(&path)[0], "first");
         assert!(journal.lock().lines.len() <= MAX_GROUP);
@@ -223,22 +225,22 @@ mod tests {
     #[test]
     fn a_record_of_another_journal_gives_nothing_back() {
         let ((_one, _, journal), (_two, path, other)) = (journal(), journal());
-        let _mine = journal.stage(&event("mine"));
-        assert!(journal.commit(other.stage(&event("theirs")).before(1)).is_err());
+        let _mine = journal.stage(NOW, &event("mine"));
+        assert!(journal.commit(other.stage(NOW, &event("theirs")).before(1)).is_err());
         assert!(written(&path).is_empty());
     }
 
     #[test]
     fn without_its_record_nothing_is_given_back() {
         let journal = Journal::new(Arc::new(Audit::open(Path::new("/dev/full"), OnFailure::Refuse).unwrap()));
-        let staged = [journal.stage(&event("first")), journal.stage(&event("second"))];
+        let staged = [journal.stage(NOW, &event("first")), journal.stage(NOW, &event("second"))];
         assert!(staged.iter().all(|staged| !staged.is_lost()));
         for staged in staged {
             assert_eq!(journal.commit(staged.clone().before(1)).unwrap_err().kind, ErrorKind::StorageFull);
             assert!(staged.is_lost());
         }
         let journal = Journal::new(Arc::new(Audit::open(Path::new("/dev/full"), OnFailure::Drop).unwrap()));
-        let staged = journal.stage(&event("by wish"));
+        let staged = journal.stage(NOW, &event("by wish"));
         assert_eq!(journal.commit(staged.before(1)), Ok(1));
     }
 }

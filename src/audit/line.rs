@@ -28,6 +28,28 @@ pub(super) struct Line<'a> {
     cut: bool,
 }
 
+/// Fields that were written before, to be said in many lines.
+#[derive(Clone, Debug)]
+pub(super) struct Fragment {
+    bytes: Vec<u8>,
+    cut: bool,
+}
+
+impl Fragment {
+    /// The fields that `write` adds; an object that it leaves open is open.
+    pub(super) fn of(longest: usize, write: impl FnOnce(&mut Line<'_>)) -> Self {
+        let mut bytes = Vec::new();
+        let mut line = Line { buffer: &mut bytes, longest, cut: false };
+        write(&mut line);
+        let cut = line.cut;
+        Self { bytes, cut }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
 const TAKES_ALL: &str = "a Vec takes everything";
 
 impl<'a> Line<'a> {
@@ -151,10 +173,27 @@ impl<'a> Line<'a> {
     }
 
     pub(super) fn object(&mut self, key: Key, fields: impl FnOnce(&mut Self)) {
+        self.open(key);
+        fields(self);
+        self.close();
+    }
+
+    /// Begins an object.
+    pub(super) fn open(&mut self, key: Key) {
         self.key(key);
         self.buffer.push(b'{');
-        fields(self);
+    }
+
+    /// Ends what was begun.
+    pub(super) fn close(&mut self) {
         self.buffer.push(b'}');
+    }
+
+    /// Adds what was written before.
+    pub(super) fn fields(&mut self, fragment: &Fragment) {
+        self.comma();
+        self.buffer.extend_from_slice(&fragment.bytes);
+        self.cut |= fragment.cut;
     }
 
     /// The first `most` of a list of objects; more than that counts as a cut.
@@ -239,6 +278,31 @@ mod tests {
         assert_eq!(value, serde_json::json!({"list": ["a", "b"], "cut": true}));
         let value = written(99, |line| line.objects(key!("list"), [1, 2], 1, |line, n| line.number(key!("n"), n)));
         assert_eq!(value, serde_json::json!({"list": [{"n": 1}], "cut": true}));
+    }
+
+    #[test]
+    fn fields_that_were_written_before_are_like_others() {
+        let fragment = |longest| {
+            Fragment::of(longest, |line| {
+                line.text(key!("a"), "text");
+                line.open(key!("b"));
+                line.number(key!("c"), 1);
+            })
+        };
+        let around = |fragment: &Fragment, before: bool| {
+            written(99, |line| {
+                if before {
+                    line.number(key!("first"), 0);
+                }
+                line.fields(fragment);
+                line.number(key!("d"), 2);
+                line.close();
+            })
+        };
+        let fields = serde_json::json!({"a": "text", "b": {"c": 1, "d": 2}});
+        assert_eq!(around(&fragment(9), false), fields);
+        assert_eq!(around(&fragment(9), true)["b"], fields["b"]);
+        assert_eq!(around(&fragment(2), false)["cut"], true, "a cut is a cut of every line");
     }
 
     #[test]

@@ -13,10 +13,10 @@ mod line;
 mod sink;
 mod time;
 
-pub use encode::encode;
+pub use encode::{CallerText, encode};
 pub use event::{
-    Alarm, AuditLost, Certificate, Decision, End, Event, Limit, LoginRefused, LoginsRefused, Outcome, PolicyLoadFailed,
-    PolicyLoaded, PreLimited, Reloaded, Request, Token, TunnelDown, TunnelUp, UsersReloaded,
+    Alarm, AuditLost, Caller, Certificate, Decision, End, Event, Limit, LoginRefused, LoginsRefused, Outcome,
+    PolicyLoadFailed, PolicyLoaded, PreLimited, Reloaded, Request, Token, TunnelDown, TunnelUp, UsersReloaded,
 };
 pub use id::{DecisionId, DecisionIds};
 pub use journal::{Journal, Record, Staged};

@@ -1,6 +1,6 @@
 //! Person, API, tunnel: is there room for one more request, or not.
 //!
-//! In go the [`Charge`]s of one request (a limit, the key of its bucket, a quota) and the time. Out comes the [`Room`]
+//! In go the [`Charge`]s of one request (a limit and its [`Bucket`]) and the time. Out comes the [`Room`]
 //! that is left in the tightest bucket, or the [`Exceeded`] limit, and then no bucket has been touched. All buckets of
 //! a process are in one [`Limits`], whose memory is fixed when it is made: a bucket that is full again is forgotten
 //! first, and when every place holds an active bucket, the newcomer is refused rather than an active bucket forgotten.
@@ -41,10 +41,15 @@ const SHARE: usize = 8;
 pub struct Charge<'a> {
     /// The limit, by its stable id `api/id`.
     pub limit: &'a str,
-    /// Whose bucket: the values of the limit's key attributes.
-    pub key: &'a str,
-    /// The limit's quota.
-    pub quota: Quota,
+    /// The bucket.
+    pub bucket: Bucket,
+}
+
+/// Which bucket, as [`Limits::bucket`] names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    quota: Quota,
+    address: Address,
 }
 
 /// What is left in the tightest bucket of a request.
@@ -101,7 +106,7 @@ struct Table {
 }
 
 /// Where a charge goes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Address {
     limit: u64,
     tag: u64,
@@ -112,6 +117,17 @@ impl Limits {
     pub fn new(capacity: usize, start: Instant) -> Self {
         let table = Table { store: Store::new(capacity), live: HashSet::new(), changes: Vec::new() };
         Self { seed: RandomState::new(), start, table: Mutex::new(table) }
+    }
+
+    /// The bucket of a limit, by its stable id `api/id`, and a key, the values of the limit's key attributes. The same
+    /// limit with another quota is another limit.
+    pub fn bucket(&self, limit: &str, key: &str, quota: Quota) -> Bucket {
+        let mut hasher = self.seed.build_hasher();
+        limit.hash(&mut hasher);
+        quota.hash(&mut hasher);
+        let limit = hasher.finish();
+        key.hash(&mut hasher);
+        Bucket { quota, address: Address { limit, tag: hasher.finish() } }
     }
 
     /// Takes one cell for each charge, or nothing at all. `None` when there is no charge. The charges are asked for
@@ -136,7 +152,7 @@ impl Limits {
     /// A new bundle is in force: these are its limits. Buckets of a limit with the same id and quota keep their state;
     /// the others give up their places when these are needed.
     pub fn reload<'a>(&self, limits: impl Iterator<Item = (&'a str, Quota)>) {
-        let live = limits.map(|(limit, quota)| self.address(&Charge { limit, key: "", quota }).limit).collect();
+        let live = limits.map(|(limit, quota)| self.bucket(limit, "", quota).address.limit).collect();
         self.lock().live = live;
     }
 
@@ -169,8 +185,7 @@ impl Limits {
         let mut guard = self.lock();
         let table = &mut *guard;
         table.changes.clear();
-        for Charge { limit, key, quota } in charges {
-            let address = self.address(&Charge { limit, key, quota });
+        for Charge { limit, bucket: Bucket { quota, address } } in charges {
             match table.charge(address, &quota, now) {
                 Ok(Taken { tat, remaining }) => {
                     let reset = Duration::from_nanos(tat.saturating_sub(now));
@@ -192,16 +207,6 @@ impl Limits {
             Some(exceeded) => Err(exceeded),
             None => Ok(room),
         }
-    }
-
-    /// The same limit with another quota is another limit.
-    fn address(&self, charge: &Charge<'_>) -> Address {
-        let mut hasher = self.seed.build_hasher();
-        charge.limit.hash(&mut hasher);
-        charge.quota.hash(&mut hasher);
-        let limit = hasher.finish();
-        charge.key.hash(&mut hasher);
-        Address { limit, tag: hasher.finish() }
     }
 
     fn nanos(&self, now: Instant) -> u64 {

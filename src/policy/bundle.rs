@@ -27,6 +27,13 @@ pub(crate) struct HostEntry {
     pub(crate) apis: Vec<Arc<Api>>,
 }
 
+impl HostEntry {
+    /// The API that answers to a canonical path: the longest base wins.
+    pub(crate) fn api(&self, path: &str) -> Option<&Arc<Api>> {
+        self.apis.iter().find(|api| api.relative(path).is_some())
+    }
+}
+
 /// What `_org.toml` means.
 #[derive(Debug)]
 pub(crate) struct Org {
@@ -109,7 +116,7 @@ impl Bundle {
 
     /// The API that answers to a canonical host and path: an exact host beats a wildcard, then the longest base wins.
     pub fn api_for(&self, host: &str, path: &str) -> Option<&Arc<Api>> {
-        self.entry(host)?.apis.iter().find(|api| api.relative(path).is_some())
+        self.entry(host)?.api(path)
     }
 
     /// How paths are read on a host; all its APIs agree about encoded slashes, double encoding and `;`.

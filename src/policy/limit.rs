@@ -54,12 +54,13 @@ pub struct Limit {
     pub status: u16,
 }
 
-/// Appends `name=value` to a key. Values cannot contain the space that separates the parts, so that two tuples of
+/// Appends `name=value` to a key; the name may begin with a `kind`. Values cannot contain the space that separates the parts, so that two tuples of
 /// attributes never make one key.
-pub(crate) fn append(key: &mut String, name: &str, value: &str) {
+pub(crate) fn append(key: &mut String, (kind, name): (&str, &str), value: &str) {
     if !key.is_empty() {
         key.push(' ');
     }
+    key.push_str(kind);
     key.push_str(name);
     key.push('=');
     if value.len() > MAX_VALUE {
@@ -89,7 +90,7 @@ mod tests {
     fn key(parts: &[(&str, &str)]) -> String {
         let mut key = String::new();
         for (name, value) in parts {
-            append(&mut key, name, value);
+            append(&mut key, ("", name), value);
         }
         key
     }

@@ -18,7 +18,7 @@ use crate::field::Section;
 use crate::identity::Identity;
 use crate::identity::authn::{self, Verified};
 use crate::limits::{BadQuota, Charge, Quota, Room};
-use crate::policy::{self, Api, Bearer, Bundle, Decision, Evidence, Handling, HttpOptions, Permit};
+use crate::policy::{self, Api, Bearer, Bundle, Decision, Evidence, Handling, HttpOptions, Permit, VirtualHost};
 use crate::request::{self, CanonicalRequest, Malformed, Oddities};
 use crate::snapshot::Snapshot;
 use crate::upstream::{Cut, Target};
@@ -51,9 +51,10 @@ impl Connection {
         judging.bundle.clone_from(&snapshot.bundle);
         let canonical = reading(read, judging)?;
         let bundle = snapshot.bundle.as_ref().ok_or_else(Refusal::closed)?;
-        self.check_host(bundle, canonical.host())?;
+        let entry = bundle.entry(canonical.host());
+        self.check_host(entry.map(|entry| &entry.host), canonical.host())?;
         let login = authn::renew(&self.caller.login, &snapshot.users).ok_or_else(Refusal::revoked)?;
-        judging.api = bundle.api_for(canonical.host(), canonical.path()).cloned();
+        judging.api = entry.and_then(|entry| entry.api(canonical.path())).cloned();
         // Nothing of an API that this person does not know of may show in an answer, not even how it reads requests.
         let known = judging.api.as_deref().filter(|api| policy::is_visible(bundle, api, &Evidence::of(&login)));
         admit_oddities(bundle, &canonical).map_err(|malformed| Refusal::malformed(&malformed))?;
@@ -75,7 +76,7 @@ impl Connection {
         refuse_upgrade(headers)?;
         let target = snapshot.targets.get(permit.api().name.as_str()).cloned().ok_or_else(Refusal::closed)?;
         let room = self.charge(&permit, judging.at.now)?;
-        let record = self.record_allowed(&identity, room.as_ref(), judging);
+        let record = self.record_allowed(&identity, snapshot.generation, room.as_ref(), judging);
         let room = room.as_ref().map(RoomFields::of);
         let cut = Cut::default();
         let open = OpenRequest::new(kept, evidence, cut.clone(), judging.at);
@@ -92,8 +93,8 @@ impl Connection {
     }
 
     /// Address, server name and Host must name the same host.
-    fn check_host(&self, bundle: &Bundle, host: &str) -> Result<(), Refusal> {
-        let same_address = bundle.host_for(host).is_some_and(|named| named.address == self.dialled.address);
+    fn check_host(&self, named: Option<&VirtualHost>, host: &str) -> Result<(), Refusal> {
+        let same_address = named.is_some_and(|named| named.address == self.dialled.address);
         let same_name = self.server_name.as_deref().is_none_or(|name| name == host);
         if same_address && same_name { Ok(()) } else { Err(Refusal::misdirected()) }
     }
@@ -129,15 +130,18 @@ impl Connection {
 
     /// Takes one from every bucket of the request, or from none.
     fn charge<'a>(&self, permit: &'a Permit, now: Instant) -> Result<Option<Room<'a>>, Refusal> {
-        let mut charges = Vec::with_capacity(permit.charges().len());
-        for policy::Charge { limit, key } in permit.charges() {
-            // A bundle whose limits cannot be counted is not loaded; if it were, nothing would pass.
-            let quota = quota(limit).map_err(|_| Refusal::closed())?;
-            charges.push(Charge { limit: limit.id.as_str(), key, quota });
-        }
-        self.proxy.limits.take(charges.into_iter(), now).map_err(|exceeded| {
+        let charges = permit.charges();
+        let bucket = |charge: &policy::Charge| {
+            let policy::Charge { limit, key } = charge;
+            quota(limit).map(|quota| self.proxy.limits.bucket(limit.id.as_str(), key, quota))
+        };
+        // A bundle whose limits cannot be counted is not loaded; if it were, nothing would pass.
+        let buckets = self.memory.buckets(charges, bucket).map_err(|_| Refusal::closed())?;
+        let takes = charges.iter().zip(&*buckets);
+        let takes = takes.map(|(charge, &bucket)| Charge { limit: charge.limit.id.as_str(), bucket });
+        self.proxy.limits.take(takes, now).map_err(|exceeded| {
             metrics::counter!(telemetry::LIMITED, "limit" => "policy").increment(1);
-            let limit = permit.charges().iter().find(|charge| charge.limit.id.as_str() == exceeded.limit);
+            let limit = charges.iter().find(|charge| charge.limit.id.as_str() == exceeded.limit);
             Refusal::limited(&exceeded, limit.map_or(429, |charge| charge.limit.status))
         })
     }
@@ -152,7 +156,8 @@ impl Connection {
     fn still_allowed(&self, open: &OpenRequest, snapshot: &Snapshot) -> bool {
         let Some(bundle) = &snapshot.bundle else { return false };
         let Some(login) = authn::renew(&self.caller.login, &snapshot.users) else { return false };
-        if self.check_host(bundle, open.request.host()).is_err() {
+        let host = open.request.host();
+        if self.check_host(bundle.host_for(host), host).is_err() {
             return false;
         }
         let counts = |verdict: &authn::Verdict| {

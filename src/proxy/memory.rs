@@ -1,12 +1,15 @@
 //! What a connection remembers of its last request: clients ask one host with one token again and again.
 //!
-//! Facts, never decisions: what a token proves, and how its person is told to upstreams. Both are of one generation, and
-//! whether the token still counts is asked anew each time.
+//! Facts, never decisions: what a token proves, how its person is told to upstreams and in records, and which buckets a
+//! request is charged to. Whether the token still counts, and whether there is room, is asked anew each time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::audit::CallerText;
 use crate::identity::Token;
 use crate::identity::authn;
+use crate::limits::Bucket;
+use crate::policy::Charge;
 
 use super::headers::Asserted;
 
@@ -18,6 +21,8 @@ pub(super) struct Memory(Mutex<Last>);
 struct Last {
     token: Option<LastToken>,
     word: Option<LastWord>,
+    caller: Option<LastCaller>,
+    buckets: Option<LastBuckets>,
 }
 
 struct LastToken {
@@ -32,6 +37,17 @@ struct LastWord {
     token: Option<Arc<Token>>,
     host: Box<str>,
     word: Arc<Asserted>,
+}
+
+struct LastCaller {
+    generation: u64,
+    token: Option<Arc<Token>>,
+    text: Arc<CallerText>,
+}
+
+struct LastBuckets {
+    charges: Vec<Charge>,
+    buckets: Arc<[Bucket]>,
 }
 
 impl Memory {
@@ -56,9 +72,7 @@ impl Memory {
     ) -> Result<Arc<Asserted>, E> {
         let mut last = self.last();
         let same = |last: &&LastWord| {
-            last.generation == generation
-                && *last.host == *host
-                && last.token.as_ref().map(Arc::as_ptr) == token.map(Arc::as_ptr)
+            last.generation == generation && *last.host == *host && is_same(last.token.as_ref(), token)
         };
         if let Some(last) = last.word.as_ref().filter(same) {
             return Ok(Arc::clone(&last.word));
@@ -68,8 +82,48 @@ impl Memory {
         Ok(word)
     }
 
+    /// What records say of the login of this connection with this very token; written if it is another.
+    pub(super) fn caller(
+        &self,
+        generation: u64,
+        token: Option<&Arc<Token>>,
+        write: impl FnOnce() -> CallerText,
+    ) -> Arc<CallerText> {
+        let mut last = self.last();
+        let same = |last: &&LastCaller| last.generation == generation && is_same(last.token.as_ref(), token);
+        if let Some(last) = last.caller.as_ref().filter(same) {
+            return Arc::clone(&last.text);
+        }
+        let text = Arc::new(write());
+        last.caller = Some(LastCaller { generation, token: token.cloned(), text: Arc::clone(&text) });
+        text
+    }
+
+    /// The buckets of these charges; named if they are others.
+    pub(super) fn buckets<E>(
+        &self,
+        charges: &[Charge],
+        name: impl FnMut(&Charge) -> Result<Bucket, E>,
+    ) -> Result<Arc<[Bucket]>, E> {
+        let mut last = self.last();
+        // The limits of another generation are others, also where they say the same.
+        let same = |(a, b): (&Charge, &Charge)| Arc::ptr_eq(&a.limit, &b.limit) && a.key == b.key;
+        let all_same =
+            |last: &&LastBuckets| last.charges.len() == charges.len() && last.charges.iter().zip(charges).all(same);
+        if let Some(last) = last.buckets.as_ref().filter(all_same) {
+            return Ok(Arc::clone(&last.buckets));
+        }
+        let buckets: Arc<[Bucket]> = charges.iter().map(name).collect::<Result<Vec<_>, E>>()?.into();
+        last.buckets = Some(LastBuckets { charges: charges.to_vec(), buckets: Arc::clone(&buckets) });
+        Ok(buckets)
+    }
+
     /// No code panics while it holds the lock.
     fn last(&self) -> MutexGuard<'_, Last> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_same(a: Option<&Arc<Token>>, b: Option<&Arc<Token>>) -> bool {
+    a.map(Arc::as_ptr) == b.map(Arc::as_ptr)
 }

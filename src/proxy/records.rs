@@ -10,7 +10,7 @@ use aws_lc_rs::digest;
 
 use super::Connection;
 use super::reply::Refusal;
-use crate::audit::{self, DecisionId, Outcome};
+use crate::audit::{self, CallerText, DecisionId, Outcome};
 use crate::clock::Moment;
 use crate::identity::authn::{Person, Verified};
 use crate::identity::{Identity, Token};
@@ -85,6 +85,7 @@ impl Connection {
     pub(super) fn record_allowed(
         &self,
         identity: &Identity,
+        generation: u64,
         room: Option<&Room<'_>>,
         judging: &Judging,
     ) -> audit::Record {
@@ -93,7 +94,11 @@ impl Connection {
         let limits = limits.as_ref().map_or(&[][..], |limits| &limits[..]);
         let rule = judging.rule.as_ref().map(RuleId::as_str);
         let said = Said { outcome: Outcome::Allow, reason: ALLOWED, rule };
-        self.with_record(&said, judging, identity, limits, |record| self.proxy.scribe.stage(record))
+        let token = judging.token.as_ref();
+        let caller = self.memory.caller(generation, token, || text(identity, token));
+        self.with_record(&said, judging, (identity, &caller), limits, |record| {
+            self.proxy.scribe.stage(judging.at.wall, record)
+        })
     }
 
     /// Somebody's token in somebody else's tunnel: a record that a person must look at.
@@ -134,7 +139,8 @@ impl Connection {
         }
         let rule = refusal.rule.as_deref().or_else(|| judging.rule.as_ref().map(RuleId::as_str));
         let said = Said { outcome: Outcome::Deny, reason, rule };
-        let written = self.with_record(&said, judging, login, &[], |record| self.proxy.audit.write(record));
+        let caller = text(login, judging.token.as_ref());
+        let written = self.with_record(&said, judging, (login, &caller), &[], |record| self.proxy.audit.write(record));
         if let Err(error) = written {
             tracing::error!(session = %login.tunnel().session, %error, "the record of a refusal is lost");
         }
@@ -144,11 +150,10 @@ impl Connection {
         &self,
         said: &Said<'_>,
         judging: &Judging,
-        identity: &Identity,
+        (identity, caller): (&Identity, &CallerText),
         limits: &[audit::Limit<'_>],
         write: impl FnOnce(&audit::Event<'_>) -> T,
     ) -> T {
-        let tunnel = identity.tunnel();
         let Said { outcome, reason, rule } = *said;
         let Excerpt { method, host, path } = &judging.excerpt;
         let (method, host, path, query) = match &judging.request {
@@ -161,7 +166,6 @@ impl Connection {
             Outcome::Allow => (path, None),
             Outcome::Deny => excerpt(path),
         };
-        let age = judging.at.wall.duration_since(tunnel.since).unwrap_or_default();
         write(&audit::Event::Decision(audit::Decision {
             id: judging.decision,
             bundle: judging.bundle.as_ref().map_or("", |bundle| bundle.id()),
@@ -170,19 +174,8 @@ impl Connection {
             outcome,
             reason,
             near_miss: &near_miss,
-            user: identity.subject().as_str(),
-            kind: identity.kind(),
-            token: judging.token.as_deref().map(|token| audit::Token {
-                issuer: token.issuer.as_str(),
-                subject: &token.sub,
-                client: token.client_id.as_deref(),
-                id_hash: &token.id_hash,
-            }),
-            certificate: None,
-            session: tunnel.session,
-            source: tunnel.source,
-            method: tunnel.method,
-            age,
+            caller,
+            age: judging.at.wall.duration_since(identity.tunnel().since).unwrap_or_default(),
             request: Some(audit::Request {
                 method,
                 host,
@@ -194,6 +187,25 @@ impl Connection {
             limits,
         }))
     }
+}
+
+/// What records say of an identity and its token.
+fn text(identity: &Identity, token: Option<&Arc<Token>>) -> CallerText {
+    let tunnel = identity.tunnel();
+    CallerText::of(&audit::Caller {
+        user: identity.subject().as_str(),
+        kind: identity.kind(),
+        token: token.map(|token| audit::Token {
+            issuer: token.issuer.as_str(),
+            subject: &token.sub,
+            client: token.client_id.as_deref(),
+            id_hash: &token.id_hash,
+        }),
+        certificate: None,
+        session: tunnel.session,
+        source: tunnel.source,
+        method: tunnel.method,
+    })
 }
 
 /// The reason of every "allow".

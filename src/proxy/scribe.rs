@@ -1,6 +1,7 @@
 //! The records of a shard's requests: those of one turn of its thread are written together.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
@@ -19,9 +20,9 @@ impl Scribe {
         Self { journal: Arc::new(Journal::new(audit)), flushes: Mutex::default() }
     }
 
-    /// Adds a record that something has to wait for.
-    pub(super) fn stage(&self, event: &Event<'_>) -> Record {
-        self.journal.stage(event)
+    /// Adds a record of this time that something has to wait for.
+    pub(super) fn stage(&self, at: SystemTime, event: &Event<'_>) -> Record {
+        self.journal.stage(at, event)
     }
 
     /// Waits until whoever else has a record in this turn has added it, and writes them all.
@@ -33,9 +34,9 @@ impl Scribe {
         self.journal.commit(staged)
     }
 
-    /// Adds a record that nothing waits for, and sees to it that it is written.
-    pub(super) fn note(&self, event: &Event<'_>) {
-        if !self.journal.note(event) {
+    /// Adds a record of this time that nothing waits for, and sees to it that it is written.
+    pub(super) fn note(&self, at: SystemTime, event: &Event<'_>) {
+        if !self.journal.note(at, event) {
             return;
         }
         let flush = Flush(Arc::clone(&self.journal));
@@ -68,7 +69,7 @@ mod tests {
         let path = directory.path().join("audit.jsonl");
         let scribe = Scribe::new(Arc::new(Audit::open(&path, OnFailure::Refuse).unwrap()));
         let lines = || std::fs::read_to_string(&path).unwrap().lines().count();
-        let note = || scribe.note(&Event::AuditLost(AuditLost { count: 1 }));
+        let note = || scribe.note(SystemTime::UNIX_EPOCH, &Event::AuditLost(AuditLost { count: 1 }));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async { (note(), note()) });
         assert_eq!(lines(), 0, "the task has not had its turn");

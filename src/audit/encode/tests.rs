@@ -3,6 +3,7 @@ use crate::audit::{DecisionId, Limit, Outcome, Token};
 use crate::identity::{Binding, SessionId};
 use proptest::prelude::*;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::LazyLock;
 use std::time::UNIX_EPOCH;
 
 const SOURCE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 50_123);
@@ -19,6 +20,20 @@ fn id() -> DecisionId {
     DecisionId::parse("d-01JDA0000000000000000000ZZ").unwrap()
 }
 
+fn caller<'a>() -> Caller<'a> {
+    Caller {
+        user: "alice",
+        kind: Kind::Person,
+        token: Some(Token { issuer: "corp", subject: "u-1", client: Some("cli"), id_hash: "0011223344556677" }),
+        certificate: None,
+        session: session(),
+        source: SOURCE,
+        method: Method::EapMsChapV2,
+    }
+}
+
+static ALICE: LazyLock<CallerText> = LazyLock::new(|| CallerText::of(&caller()));
+
 fn decision<'a>() -> Decision<'a> {
     Decision {
         id: id(),
@@ -28,13 +43,7 @@ fn decision<'a>() -> Decision<'a> {
         outcome: Outcome::Deny,
         reason: "step-up-required",
         near_miss: &["orders/change"],
-        user: "alice",
-        kind: Kind::Person,
-        token: Some(Token { issuer: "corp", subject: "u-1", client: Some("cli"), id_hash: "0011223344556677" }),
-        certificate: None,
-        session: session(),
-        source: SOURCE,
-        method: Method::EapMsChapV2,
+        caller: &ALICE,
         age: Duration::from_secs(3660),
         request: Some(Request {
             method: "DELETE",
@@ -107,7 +116,7 @@ fn every_event_is_one_line_with_time_and_name() {
             }),
         ),
         ("logins-refused", Event::LoginsRefused(LoginsRefused { reason: "locked", count: 7 })),
-        ("decision", Event::Decision(Decision { request: None, token: None, api: None, rule: None, ..decision() })),
+        ("decision", Event::Decision(Decision { request: None, api: None, rule: None, ..decision() })),
         (
             "end",
             Event::End(End {
@@ -191,11 +200,13 @@ fn a_monstrous_request_still_fits_in_a_line() {
     let request =
         Request { method: &monster, host: &monster, path: &monster, path_hash: None, query_names: &many, bytes: None };
     let limits = vec![Limit { id: &monster, remaining: u64::MAX }; 500];
+    let token = Token { issuer: &monster, subject: &monster, client: Some(&monster), id_hash: &monster };
+    let caller = CallerText::of(&Caller { user: &monster, token: Some(token), ..caller() });
     let event = Event::Decision(Decision {
         near_miss: &many,
         api: Some(&monster),
         rule: Some(&monster),
-        user: &monster,
+        caller: &caller,
         request: Some(request),
         limits: &limits,
         ..decision()
