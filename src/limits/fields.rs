@@ -62,7 +62,9 @@ fn parameter(field: &mut String, name: &str, number: u64) {
 fn string(text: &str) -> String {
     let mut string = String::with_capacity(text.len() + 2 + 2 * 23);
     string.push('"');
-    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+    // No early exit: nearly all names are plain.
+    let plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
+    if text.bytes().fold(true, |all, byte| all & plain(byte)) {
         string.push_str(text);
         string.push('"');
         return string;

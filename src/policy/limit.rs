@@ -70,7 +70,7 @@ pub(crate) fn append(key: &mut String, (kind, name): (&str, &str), value: &str) 
         }
         return;
     }
-    if value.bytes().all(|byte| !matches!(byte, b' ' | b'%')) {
+    if !value.bytes().fold(false, |found, byte| found | matches!(byte, b' ' | b'%')) {
         key.push_str(value);
         return;
     }

@@ -56,7 +56,11 @@ impl Connection {
         let login = authn::renew(&self.caller.login, &snapshot.users).ok_or_else(Refusal::revoked)?;
         judging.api = entry.and_then(|entry| entry.api(canonical.path())).cloned();
         // Nothing of an API that this person does not know of may show in an answer, not even how it reads requests.
-        let known = judging.api.as_deref().filter(|api| policy::is_visible(bundle, api, &Evidence::of(&login)));
+        let known = judging.api.as_ref().filter(|api| {
+            let see = || policy::is_visible(bundle, api, &Evidence::of(&login));
+            self.memory.sees(snapshot.generation, api, see)
+        });
+        let known = known.map(|api| &**api);
         admit_oddities(bundle, &canonical).map_err(|malformed| Refusal::malformed(&malformed))?;
         let evidence = self.evidence(headers, &canonical, known, &snapshot, judging.at).await?;
         let verified = evidence.as_deref();
@@ -111,20 +115,21 @@ impl Connection {
         if api.is_none_or(|api| api.bearer == Bearer::Pass) {
             return Ok(None);
         }
-        let Some(raw) = headers.get("authorization").and_then(request::bearer) else {
+        let authorization = headers.get("authorization");
+        let last = authorization.and_then(|value| self.memory.verdict(snapshot.generation, value));
+        if let Some(verdict) = last.filter(|verdict| snapshot.tokens.still_counts(verdict, wall, now)) {
+            return Ok(Some(verdict));
+        }
+        let Some((value, raw)) = authorization.and_then(|value| Some((value, request::bearer(value)?))) else {
             // An upstream that reads it there would act on a token that nobody has judged.
             let hidden = request.has_access_token().then(|| Refusal::malformed(&Malformed::TokenInQuery));
             return hidden.map_or(Ok(None), Err);
         };
-        let last = self.memory.verdict(snapshot.generation, raw);
-        if let Some(verdict) = last.filter(|verdict| snapshot.tokens.still_counts(verdict, wall, now)) {
-            return Ok(Some(verdict));
-        }
         let token = std::str::from_utf8(raw)
             .map_err(|_| Refusal::token("token-invalid", "The token is not text.".to_owned()))?;
         let verdict = snapshot.tokens.verify(token, wall, now).await;
         let verdict = verdict.map_err(|refusal| Refusal::token(refusal.reason(), refusal.to_string()))?;
-        self.memory.keep_verdict(snapshot.generation, raw, &verdict);
+        self.memory.keep_verdict(snapshot.generation, value, &verdict);
         Ok(Some(verdict))
     }
 

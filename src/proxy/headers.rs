@@ -275,7 +275,7 @@ impl Asserted {
 /// Says which decision let the request pass.
 pub fn say_decision(decision: DecisionId, lines: &mut Section) {
     let decision = decision.text();
-    lines.push(Line::new(DECISION.as_str().as_bytes(), &decision).expect("its alphabet is letters and digits"));
+    lines.push(Line::of(&DECISION, &decision).expect("its alphabet is letters and digits"));
 }
 
 fn groups_value(groups: &[impl AsRef<str>]) -> Result<String, TooManyGroups> {

@@ -1,6 +1,6 @@
 //! What a connection remembers of its last request: clients ask one host with one token again and again.
 //!
-//! Facts, never decisions: what a token proves, how its person is told to upstreams and in records, and which buckets a
+//! Facts, never decisions: which API the login sees, what a token proves, how its person is told to upstreams and in records, and which buckets a
 //! request is charged to. Whether the token still counts, and whether there is room, is asked anew each time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use crate::audit::CallerText;
 use crate::identity::Token;
 use crate::identity::authn;
 use crate::limits::Bucket;
-use crate::policy::Charge;
+use crate::policy::{Api, Charge};
 
 use super::headers::Asserted;
 
@@ -19,16 +19,23 @@ pub(super) struct Memory(Mutex<Last>);
 
 #[derive(Default)]
 struct Last {
+    api: Option<LastApi>,
     token: Option<LastToken>,
     word: Option<LastWord>,
     caller: Option<LastCaller>,
     buckets: Option<LastBuckets>,
 }
 
+struct LastApi {
+    generation: u64,
+    api: Arc<Api>,
+    sees: bool,
+}
+
 struct LastToken {
     generation: u64,
-    /// A copy: the HTTP library's own bytes would keep its whole buffer.
-    raw: Box<[u8]>,
+    /// The header that carried it.
+    authorization: Box<[u8]>,
     verdict: authn::Verdict,
 }
 
@@ -51,15 +58,29 @@ struct LastBuckets {
 }
 
 impl Memory {
-    /// What was verified of this token in this generation.
-    pub(super) fn verdict(&self, generation: u64, raw: &[u8]) -> Option<authn::Verdict> {
-        let last = self.last();
-        let token = last.token.as_ref().filter(|last| last.generation == generation && *last.raw == *raw)?;
-        Some(token.verdict.clone())
+    /// Whether the login of this connection sees an API of this generation.
+    pub(super) fn sees(&self, generation: u64, api: &Arc<Api>, see: impl FnOnce() -> bool) -> bool {
+        let mut last = self.last();
+        match &last.api {
+            Some(last) if last.generation == generation && Arc::ptr_eq(&last.api, api) => last.sees,
+            Some(_) | None => {
+                let sees = see();
+                last.api = Some(LastApi { generation, api: Arc::clone(api), sees });
+                sees
+            }
+        }
     }
 
-    pub(super) fn keep_verdict(&self, generation: u64, raw: &[u8], verdict: &authn::Verdict) {
-        self.last().token = Some(LastToken { generation, raw: raw.into(), verdict: verdict.clone() });
+    /// What was verified in this generation of the token in this header.
+    pub(super) fn verdict(&self, generation: u64, authorization: &[u8]) -> Option<authn::Verdict> {
+        let last = self.last();
+        let same = |last: &&LastToken| last.generation == generation && *last.authorization == *authorization;
+        last.token.as_ref().filter(same).map(|last| last.verdict.clone())
+    }
+
+    pub(super) fn keep_verdict(&self, generation: u64, authorization: &[u8], verdict: &authn::Verdict) {
+        let verdict = verdict.clone();
+        self.last().token = Some(LastToken { generation, authorization: authorization.into(), verdict });
     }
 
     /// The word about the login of this connection with this very token, for this host; made if it is another.

@@ -8,22 +8,7 @@ const MAX_LABEL: usize = 63;
 
 /// Reads `name[:port]`: the name in lower case, without its trailing dot; a port must be the one that was dialled.
 pub(super) fn read(value: &[u8], port: u16) -> Result<Box<str>, Malformed> {
-    if value.contains(&b'@') {
-        return Err(Malformed::UserInfo);
-    }
-    if value.first() == Some(&b'[') {
-        return Err(Malformed::IpLiteral);
-    }
-    let name = match value.iter().position(|&byte| byte == b':') {
-        None => value,
-        Some(colon) => {
-            let got = read_port(&value[colon + 1..]).ok_or(Malformed::HostSyntax)?;
-            if got != port {
-                return Err(Malformed::PortDiffers { expected: port, got });
-            }
-            &value[..colon]
-        }
-    };
+    let name = if is_plain(value) { value } else { strip_port(value, port)? };
     let name = name.strip_suffix(b".").unwrap_or(name);
     if name.len() > MAX_NAME || !has_labels(name) {
         return Err(Malformed::HostSyntax);
@@ -35,6 +20,27 @@ pub(super) fn read(value: &[u8], port: u16) -> Result<Box<str>, Malformed> {
     let mut name: Box<str> = std::str::from_utf8(name).map_err(|_| Malformed::HostSyntax)?.into();
     name.make_ascii_lowercase();
     Ok(name)
+}
+
+/// Whether there is nothing but what a name consists of.
+fn is_plain(value: &[u8]) -> bool {
+    value.iter().fold(true, |all, &byte| all & (byte.is_ascii_alphanumeric() | (byte == b'-') | (byte == b'.')))
+}
+
+/// The name before a port, which is the one that was dialled.
+fn strip_port(value: &[u8], port: u16) -> Result<&[u8], Malformed> {
+    if value.contains(&b'@') {
+        return Err(Malformed::UserInfo);
+    }
+    if value.first() == Some(&b'[') {
+        return Err(Malformed::IpLiteral);
+    }
+    let Some(colon) = value.iter().position(|&byte| byte == b':') else { return Ok(value) };
+    let got = read_port(&value[colon + 1..]).ok_or(Malformed::HostSyntax)?;
+    if got != port {
+        return Err(Malformed::PortDiffers { expected: port, got });
+    }
+    Ok(&value[..colon])
 }
 
 /// Whether all labels are letters, digits and hyphens, none of these at the ends: the A-label syntax of RFC 5890 section
