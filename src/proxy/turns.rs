@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -18,12 +19,17 @@ const TURN: Duration = Duration::from_millis(2);
 
 /// The turns of one session.
 #[derive(Default)]
-pub(super) struct Turns(Mutex<State>);
+pub(super) struct Turns {
+    /// What the session has run, less a [`TURN`] for each time that the others had theirs, in nanoseconds. All of its
+    /// tasks are on one thread, so it is read and written in two steps.
+    spent: AtomicU64,
+    /// How many wait: a look at nobody takes no lock.
+    waiting: AtomicUsize,
+    queue: Mutex<Queue>,
+}
 
 #[derive(Default)]
-struct State {
-    /// What the session has run, less a [`TURN`] for each time that the others had theirs.
-    spent: Duration,
+struct Queue {
     /// Who waits, in order of their numbers.
     waiting: BTreeMap<u64, Waker>,
     next: u64,
@@ -52,24 +58,54 @@ impl Turns {
             ready!(place.poll(cx));
             let began = clock::now();
             let polled = future.as_mut().poll(cx);
-            self.state().spent += clock::now().saturating_duration_since(began);
+            self.set_spent(self.spent() + clock::now().saturating_duration_since(began));
             polled
         })
         .await
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn spent(&self) -> Duration {
+        Duration::from_nanos(self.spent.load(Ordering::Relaxed))
+    }
+
+    fn set_spent(&self, spent: Duration) {
+        self.spent.store(u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether anybody of the session runs at once.
+    fn is_free(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) == 0 && self.spent() < TURN
+    }
+
+    /// Changes the queue.
+    fn with_queue<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = change(&mut queue);
+        self.waiting.store(queue.waiting.len(), Ordering::Relaxed);
+        changed
     }
 }
 
-impl State {
+impl Queue {
     fn is_first(&self, number: u64) -> bool {
         self.waiting.first_key_value().is_some_and(|(first, _)| *first == number)
     }
 
-    fn wake_first(&self) {
-        if let Some((_, waker)) = self.waiting.first_key_value() {
+    /// Takes the next number; whoever is first is awake.
+    fn enter(&mut self, waker: &Waker) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.waiting.insert(number, waker.clone());
+        if self.is_first(number) {
+            waker.wake_by_ref();
+        }
+        number
+    }
+
+    fn leave(&mut self, number: u64) {
+        let was_first = self.is_first(number);
+        self.waiting.remove(&number);
+        if let Some((_, waker)) = self.waiting.first_key_value().filter(|_| was_first) {
             waker.wake_by_ref();
         }
     }
@@ -84,56 +120,50 @@ struct Place<'a> {
 impl Place<'_> {
     /// Ready when the future may run once.
     fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
-        let mut state = self.turns.state();
         let Some(number) = self.number else {
-            if state.waiting.is_empty() && state.spent < TURN {
+            if self.turns.is_free() {
                 return Poll::Ready(());
             }
-            let number = state.next;
-            state.next += 1;
-            state.waiting.insert(number, cx.waker().clone());
-            self.number = Some(number);
-            if state.is_first(number) {
-                cx.waker().wake_by_ref();
-            }
+            self.number = Some(self.turns.with_queue(|queue| queue.enter(cx.waker())));
             return Poll::Pending;
         };
-        if !state.is_first(number) {
-            if let Some(waker) = state.waiting.get_mut(&number) {
+        let is_first = self.turns.with_queue(|queue| {
+            if let Some(waker) = queue.waiting.get_mut(&number) {
                 waker.clone_from(cx.waker());
             }
+            queue.is_first(number)
+        });
+        if !is_first {
             return Poll::Pending;
         }
         // It was behind everybody who was awake, so the others have had theirs.
-        state.spent = state.spent.saturating_sub(TURN);
-        if state.spent >= TURN {
+        let spent = self.turns.spent().saturating_sub(TURN);
+        self.turns.set_spent(spent);
+        if spent >= TURN {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        state.waiting.pop_first();
-        self.number = None;
         // Before the future runs: should it panic, nobody waits for ever.
-        state.wake_first();
+        self.leave();
         Poll::Ready(())
+    }
+
+    fn leave(&mut self) {
+        if let Some(number) = self.number.take() {
+            self.turns.with_queue(|queue| queue.leave(number));
+        }
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let Some(number) = self.number else { return };
-        let mut state = self.turns.state();
-        let first = state.is_first(number);
-        state.waiting.remove(&number);
-        if first {
-            state.wake_first();
-        }
+        self.leave();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tokio::task::JoinSet;
 
@@ -222,7 +252,7 @@ mod tests {
             spawn(&mut tasks, || {});
             // All three wait now, and the first is the one that is awake.
             step_back().await;
-            assert_eq!(turns.state().waiting.len(), 3);
+            assert_eq!(turns.with_queue(|queue| queue.waiting.len()), 3);
             ended.abort();
             let mut outcomes = Vec::new();
             while let Some(outcome) = tasks.join_next().await {
@@ -230,7 +260,7 @@ mod tests {
             }
             outcomes.sort();
             assert_eq!(outcomes, [Ok(()), Err(false), Err(true)]);
-            assert!(turns.state().waiting.is_empty());
+            assert!(turns.with_queue(|queue| queue.waiting.is_empty()));
         })
         .await;
     }
