@@ -65,7 +65,7 @@ impl Connection {
         let evidence = self.evidence(headers, &canonical, known, &snapshot, judging.at).await?;
         let verified = evidence.as_deref();
         judging.token = verified.map(|verified| Arc::clone(&verified.token));
-        let identity = agree(&login, verified, &snapshot).inspect_err(|_| self.alarm(verified, judging))?;
+        let identity = self.agree(login, verified, &snapshot).inspect_err(|_| self.alarm(verified, judging))?;
         let kept = canonical.clone();
         let permit = match policy::decide(bundle, &identity, canonical) {
             Decision::Allow(permit) => permit,
@@ -133,6 +133,16 @@ impl Connection {
         Ok(Some(verdict))
     }
 
+    /// The identity of one request: all evidence must name one person.
+    fn agree(&self, login: Identity, verified: Option<&Verified>, snapshot: &Snapshot) -> Result<Identity, Refusal> {
+        let Some(verified) = verified else { return Ok(login) };
+        verified.agree(login, &snapshot.users).map_err(|conflict| {
+            let login = &self.caller.login;
+            tracing::warn!(session = %login.tunnel().session, subject = %login.subject(), %conflict, "identity conflict");
+            Refusal::token("identity-conflict", conflict.to_string())
+        })
+    }
+
     /// Takes one from every bucket of the request, or from none.
     fn charge<'a>(&self, permit: &'a Permit, now: Instant) -> Result<Option<Room<'a>>, Refusal> {
         let charges = permit.charges();
@@ -172,7 +182,7 @@ impl Connection {
         if !open.evidence.as_ref().is_none_or(counts) {
             return false;
         }
-        let Ok(identity) = agree(&login, open.evidence.as_deref(), snapshot) else { return false };
+        let Ok(identity) = self.agree(login, open.evidence.as_deref(), snapshot) else { return false };
         matches!(policy::decide(bundle, &identity, open.request.clone()), Decision::Allow(_))
     }
 }
@@ -236,17 +246,6 @@ pub fn admit_oddities(bundle: &Bundle, request: &CanonicalRequest) -> Result<(),
         opaque(|http| http.double_encoding),
         opaque(|http| http.matrix_params),
     )
-}
-
-/// All evidence must name one person.
-fn agree(login: &Identity, verified: Option<&Verified>, snapshot: &Snapshot) -> Result<Identity, Refusal> {
-    match verified {
-        None => Ok(login.clone()),
-        Some(verified) => verified.agree(login, &snapshot.users).map_err(|conflict| {
-            tracing::warn!(session = %login.tunnel().session, subject = %login.subject(), %conflict, "identity conflict");
-            Refusal::token("identity-conflict", conflict.to_string())
-        }),
-    }
 }
 
 /// Upgrades change what the bytes mean after the judgement, so they are refused unless an API allows one.

@@ -61,7 +61,7 @@ impl Identity {
 ///
 /// `person` is what the token's issuer says whom it names; a linked token is looked up in `users`.
 pub(super) fn agree(
-    tunnel: &Identity,
+    tunnel: Identity,
     token: &Arc<Token>,
     person: &Person,
     users: &Users,
@@ -75,7 +75,7 @@ pub(super) fn agree(
     if *named != tunnel.subject {
         return Err(Conflict::AnotherPerson);
     }
-    Ok(Identity { token: Some(Arc::clone(token)), ..tunnel.clone() })
+    Ok(Identity { token: Some(Arc::clone(token)), ..tunnel })
 }
 
 #[cfg(test)]
@@ -128,12 +128,9 @@ mod tests {
         let users = users(FILE);
         let alice = Person::Named(Subject::new("alice"));
         let token = token("corp", "248");
-        assert_eq!(agree(&tunnel(&users, "bob"), &token, &alice, &users).unwrap_err(), Conflict::AnotherPerson);
-        assert_eq!(
-            agree(&tunnel(&users, "bob"), &token, &Person::Linked, &users).unwrap_err(),
-            Conflict::AnotherPerson
-        );
-        let agreed = agree(&tunnel(&users, "alice"), &token, &alice, &users).unwrap();
+        assert_eq!(agree(tunnel(&users, "bob"), &token, &alice, &users).unwrap_err(), Conflict::AnotherPerson);
+        assert_eq!(agree(tunnel(&users, "bob"), &token, &Person::Linked, &users).unwrap_err(), Conflict::AnotherPerson);
+        let agreed = agree(tunnel(&users, "alice"), &token, &alice, &users).unwrap();
         assert_eq!(agreed.token(), Some(&token));
     }
 
@@ -142,7 +139,7 @@ mod tests {
         let users = users(FILE);
         let alone = tunnel(&users, "alice");
         for person in [Person::Named(Subject::new("alice")), Person::Linked] {
-            let agreed = agree(&alone, &token("corp", "248"), &person, &users).unwrap();
+            let agreed = agree(alone.clone(), &token("corp", "248"), &person, &users).unwrap();
             assert_eq!(agreed.subject(), alone.subject());
             assert_eq!(agreed.local_groups(), [Group::new("a"), Group::new("b")]);
             assert_eq!(agreed.tunnel(), alone.tunnel());
@@ -154,7 +151,7 @@ mod tests {
         let users = users(FILE);
         let alice = tunnel(&users, "alice");
         for (issuer, sub) in [("partner", "248"), ("corp", "249"), ("corp", "alice"), ("corp", "248 ")] {
-            let conflict = agree(&alice, &token(issuer, sub), &Person::Linked, &users).unwrap_err();
+            let conflict = agree(alice.clone(), &token(issuer, sub), &Person::Linked, &users).unwrap_err();
             assert_eq!(conflict, Conflict::NotLinked, "{issuer} {sub}");
         }
     }
@@ -164,15 +161,15 @@ mod tests {
         let users = users(FILE);
         let alice = tunnel(&users, "alice");
         let token = token("corp", "248");
-        assert_eq!(agree(&alice, &token, &Person::Machine, &users).unwrap_err(), Conflict::Machine);
-        assert_eq!(agree(&alice, &token, &Person::Nobody, &users).unwrap_err(), Conflict::Nobody);
+        assert_eq!(agree(alice.clone(), &token, &Person::Machine, &users).unwrap_err(), Conflict::Machine);
+        assert_eq!(agree(alice, &token, &Person::Nobody, &users).unwrap_err(), Conflict::Nobody);
         assert_eq!(super::super::TokenRefusal::from(Conflict::Machine).reason(), "identity-conflict");
     }
 
     #[test]
     fn a_newer_user_file_changes_or_ends_an_identity() {
         let users_now = users(FILE);
-        let request = agree(&tunnel(&users_now, "alice"), &token("corp", "248"), &Person::Linked, &users_now).unwrap();
+        let request = agree(tunnel(&users_now, "alice"), &token("corp", "248"), &Person::Linked, &users_now).unwrap();
         let fewer = users(&FILE.replace(r#"["b", "a"]"#, r#"["b"]"#));
         let renewed = renew(&request, &fewer).unwrap();
         assert_eq!(renewed.local_groups(), [Group::new("b")]);

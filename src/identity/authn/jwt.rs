@@ -138,7 +138,7 @@ impl Verified {
     /// # Errors
     ///
     /// [`Conflict`]: the evidence does not name one person.
-    pub fn agree(&self, tunnel: &Identity, users: &Users) -> Result<Identity, Conflict> {
+    pub fn agree(&self, tunnel: Identity, users: &Users) -> Result<Identity, Conflict> {
         agree::agree(tunnel, &self.token, &self.person, users)
     }
 }
