@@ -43,11 +43,14 @@ impl Connection {
             idle.since = clock::now();
             let read = std::future::poll_fn(|cx| self.poll_request(&wire, &mut idle, cx)).await?;
             let Some(read) = read else { break };
-            let (is_head, expects, mut closes) = match &read {
-                Ok(request) => (request.canonical.method() == "HEAD", request.expects_continue, request.closes),
-                Err(_) => (false, false, true),
+            let (is_head, mut closes) = match &read {
+                Ok(request) => (request.canonical.method() == "HEAD", request.closes),
+                Err(_) => (false, true),
             };
-            let body = wire.upload(expects);
+            let body = match &read {
+                Ok(request) => wire.upload(request.has_body(), request.expects_continue),
+                Err(_) => wire.upload(false, false),
+            };
             let asked = match read {
                 Ok(Request { canonical, headers, .. }) => Asked { read: Ok(canonical), headers, body },
                 Err(refusal) => Asked { read: Err(Unread::Framing(refusal)), headers: Section::default(), body },

@@ -22,6 +22,13 @@ pub struct Request {
     pub closes: bool,
 }
 
+impl Request {
+    /// Whether anything follows the head.
+    pub fn has_body(&self) -> bool {
+        !matches!(self.body, Body::Absent | Body::Length(0))
+    }
+}
+
 /// Room for the header lines that most clients send, and for what is said to the upstream besides.
 const LINES: usize = 16;
 const MORE_BYTES: usize = 64;

@@ -51,7 +51,8 @@ pub(super) struct Wire<S> {
 
 /// The body of a request.
 pub(super) struct Upload<S> {
-    wire: Shared<S>,
+    /// `None` when there is no body.
+    wire: Option<Shared<S>>,
     /// The client waits for 100 (Continue).
     expects: bool,
 }
@@ -80,12 +81,9 @@ impl<S> Shared<S> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The body of the request that was read last.
-    pub(super) fn upload(&self, expects: bool) -> Upload<S> {
-        let mut wire = self.lock();
-        wire.answered = false;
-        wire.unwanted = false;
-        Upload { wire: self.clone(), expects }
+    /// The body of the request that was read last, if it `has` one.
+    pub(super) fn upload(&self, has: bool, expects: bool) -> Upload<S> {
+        Upload { wire: has.then(|| self.clone()), expects }
     }
 }
 
@@ -145,6 +143,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     ) -> Poll<Result<Option<Result<Request, Refusal>>, Gone>> {
         loop {
             if let Some(read) = self.framing.poll_request() {
+                self.answered = false;
+                self.unwanted = false;
                 return Poll::Ready(Ok(Some(read)));
             }
             match ready!(self.poll_read(cx)) {
@@ -205,7 +205,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Body for Upload<S> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Gone>>> {
         let this = &mut *self;
-        let mut wire = this.wire.lock();
+        let Some(wire) = &this.wire else { return Poll::Ready(None) };
+        let mut wire = wire.lock();
         loop {
             match wire.framing.poll_body()? {
                 Some(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
@@ -227,17 +228,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Body for Upload<S> {
     }
 
     fn is_end_stream(&self) -> bool {
-        !self.wire.lock().framing.is_in_body()
+        self.wire.as_ref().is_none_or(|wire| !wire.lock().framing.is_in_body())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.wire.lock().framing.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+        let left = self.wire.as_ref().map_or(Some(0), |wire| wire.lock().framing.left());
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
 impl<S> Drop for Upload<S> {
     fn drop(&mut self) {
-        let mut wire = self.wire.lock();
+        let Some(wire) = &self.wire else { return };
+        let mut wire = wire.lock();
         wire.unwanted = true;
         wire.end_body();
     }
