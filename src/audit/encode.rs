@@ -8,7 +8,7 @@ use super::event::{
 };
 use super::line::{Fragment, Key, Line, key};
 use super::{MAX_LINE, Rfc3339};
-use crate::identity::{Kind, Method};
+use crate::identity::{Kind, MAX_NAME, Method};
 
 /// Lists in a record have at most so many items: a request may have thousands of names in its query.
 const MAX_NAMES: usize = 32;
@@ -26,7 +26,7 @@ const MAX_CALLER: usize = MAX_LINE / 4;
 pub struct CallerText(Fragment);
 
 impl CallerText {
-    /// Texts that are too long together are cut.
+    /// Texts that are too long together are cut; never the name of a user, however long the claims of their token are.
     pub fn of(caller: &Caller<'_>) -> Self {
         let mut longest = LONGEST;
         loop {
@@ -164,7 +164,7 @@ impl Caller<'_> {
     /// Up to the tunnel, which is left open for what changes of it.
     fn write(&self, line: &mut Line<'_>) {
         line.object(key!("user"), |line| {
-            line.text(key!("id"), self.user);
+            line.name(key!("id"), self.user, MAX_NAME);
             line.own(
                 key!("kind"),
                 match self.kind {

@@ -86,9 +86,13 @@ impl<'a> Line<'a> {
     }
 
     fn string(&mut self, text: &str) {
-        let end = if text.len() > self.longest {
+        self.string_within(text, self.longest);
+    }
+
+    fn string_within(&mut self, text: &str, longest: usize) {
+        let end = if text.len() > longest {
             self.cut = true;
-            text.floor_char_boundary(self.longest)
+            text.floor_char_boundary(longest)
         } else {
             text.len()
         };
@@ -105,6 +109,12 @@ impl<'a> Line<'a> {
     pub(super) fn text(&mut self, key: Key, text: &str) {
         self.key(key);
         self.string(text);
+    }
+
+    /// A text that is cut to `least` bytes at most, whatever else is cut further.
+    pub(super) fn name(&mut self, key: Key, text: &str, least: usize) {
+        self.key(key);
+        self.string_within(text, self.longest.max(least));
     }
 
     /// Bytes that a stranger sent and that should be text.

@@ -219,6 +219,16 @@ fn a_monstrous_request_still_fits_in_a_line() {
 }
 
 #[test]
+fn no_claim_of_a_token_cuts_the_name_of_its_user() {
+    let (user, client) = ("a".repeat(MAX_NAME), "\u{1}".repeat(4000));
+    let token = Token { issuer: "corp", subject: "u-1", client: Some(&client), id_hash: "0011223344556677" };
+    let caller = CallerText::of(&Caller { user: &user, token: Some(token), ..caller() });
+    let value: serde_json::Value =
+        serde_json::from_str(&line(&Event::Decision(Decision { caller: &caller, ..decision() }))).unwrap();
+    assert_eq!((&value["user"]["id"], &value["cut"]), (&serde_json::json!(user), &serde_json::json!(true)));
+}
+
+#[test]
 fn a_long_path_is_kept_up_to_half_a_line() {
     let path = format!("/{}", "a".repeat(LONGEST - 1));
     let Some(request) = decision().request else { panic!("the template has a request") };
