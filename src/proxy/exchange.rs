@@ -3,20 +3,20 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::open::Place;
 use super::records::Judging;
 use super::reply::Refusal;
 use crate::audit::{self, DecisionId};
-use crate::clock::{self, Moment};
+use crate::clock;
 use crate::identity::SessionId;
 use crate::upstream::Sent;
 
 /// Held by the request's body, by the response's, and by each of its pieces; the last one ends it.
 pub(super) struct Exchange {
     decision: DecisionId,
-    started: Moment,
+    started: Instant,
     sent: Sent,
     /// Not set when the client got no head.
     head: OnceLock<Head>,
@@ -39,7 +39,7 @@ impl Exchange {
     pub(super) fn begin(judging: &Judging, record: audit::Record, sent: Sent, place: Place) -> Arc<Self> {
         Arc::new(Self {
             decision: judging.decision,
-            started: judging.at,
+            started: judging.at.now,
             sent,
             head: OnceLock::new(),
             bytes: AtomicU64::new(0),
@@ -115,7 +115,6 @@ impl Drop for Exchange {
             return;
         }
         let head = self.head.get();
-        let took = clock::now().saturating_duration_since(self.started.now);
         let record = audit::Event::End(audit::End {
             id: self.decision,
             session: self.session(),
@@ -123,9 +122,9 @@ impl Drop for Exchange {
             result: self.result(),
             bytes: self.bytes.load(Ordering::Relaxed),
             request_bytes: self.sent.bytes(),
-            took,
+            took: clock::now().saturating_duration_since(self.started),
             upstream: head.and_then(|head| head.upstream),
         });
-        self.place.connection().proxy.scribe.note(self.started.wall + took, &record);
+        self.place.connection().proxy.scribe.note(clock::wall(), &record);
     }
 }
