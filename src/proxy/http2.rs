@@ -54,6 +54,7 @@ impl Connection {
                 let read = read(&request, this.dialled.port);
                 let (parts, body) = request.into_parts();
                 let headers = section(&parts.headers);
+                drop(parts);
                 Ok::<_, std::convert::Infallible>(response(this.handle(Asked { read, headers, body }).await))
             }
         });
@@ -89,7 +90,8 @@ fn read(request: &Request<Incoming>, port: u16) -> Result<CanonicalRequest, Unre
 
 /// The lines of a request; cookies, which may be split over several (RFC 9113 section 8.2.3), are one again.
 fn section(headers: &HeaderMap) -> Section {
-    let mut section = Section::with_room(headers.len(), 0);
+    let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let mut section = Section::with_room(headers.len(), bytes);
     headers.iter().filter(|(name, _)| *name != COOKIE).for_each(|line| section.push(line.into()));
     let cookies: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     // Every piece was a value, so the whole is one.
@@ -105,7 +107,7 @@ fn response(reply: Reply) -> Response<Body> {
     let mut response = Response::new(reply.body);
     *response.status_mut() = reply.status;
     for line in reply.headers.iter() {
-        // Every line is one: both always fit.
+        // Every line is one: both fit.
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(line.name()), HeaderValue::from_bytes(line.value())) {
             response.headers_mut().append(name, value);
         }

@@ -13,6 +13,10 @@ use crate::policy::{Api, Charge};
 
 use super::headers::Asserted;
 
+/// The longest header whose token is remembered, in bytes: more than that is the client's own white space, and its
+/// connection may stay open for long.
+const MAX_AUTHORIZATION: usize = 16 * 1024;
+
 /// The memory of one connection.
 #[derive(Default)]
 pub(super) struct Memory(Mutex<Last>);
@@ -79,6 +83,9 @@ impl Memory {
     }
 
     pub(super) fn keep_verdict(&self, generation: u64, authorization: &[u8], verdict: &authn::Verdict) {
+        if authorization.len() > MAX_AUTHORIZATION {
+            return;
+        }
         let verdict = verdict.clone();
         self.last().token = Some(LastToken { generation, authorization: authorization.into(), verdict });
     }
