@@ -41,10 +41,13 @@ pub fn has_control(value: &[u8]) -> bool {
     farthest > b'~' - b' ' && value.iter().any(|&byte| byte.is_ascii_control() && byte != b'\t')
 }
 
+/// The longest name, in bytes: what [`HeaderName`] takes, so that HTTP/2 can say every line.
+const MAX_NAME: usize = (1 << 16) - 1;
+
 /// Why a name and a value are no header line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadLine {
-    /// The name is no token.
+    /// The name is no token, or too long.
     Name,
     /// The value holds a control character.
     Value,
@@ -62,7 +65,7 @@ impl<'a> Line<'a> {
     ///
     /// What of it is wrong.
     pub fn new(name: &'a [u8], value: &'a [u8]) -> Result<Self, BadLine> {
-        if !is_token(name) {
+        if !is_token(name) || name.len() > MAX_NAME {
             return Err(BadLine::Name);
         }
         if has_control(value) {
@@ -236,6 +239,9 @@ mod tests {
         for name in ["", "a b", "a:", "a\r\n", "\u{e9}"] {
             assert_eq!(Line::new(name.as_bytes(), b""), Err(BadLine::Name), "{name:?}");
         }
+        let longest = "x".repeat(MAX_NAME);
+        assert!(Line::new(longest.as_bytes(), b"").is_ok() && HeaderName::from_bytes(longest.as_bytes()).is_ok());
+        assert_eq!(Line::new((longest + "x").as_bytes(), b""), Err(BadLine::Name));
         for value in [&b"a\r\nb"[..], b"\n", b"\0", b"\x7f"] {
             assert_eq!(Line::new(b"a", value), Err(BadLine::Value), "{value:?}");
         }

@@ -56,12 +56,9 @@ impl Connection {
         B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Send + 'static,
     {
         let Cleared { permit, identity, generation, target, room, cut, place } = cleared;
-        let api = Arc::clone(permit.api());
         let mut body = RequestBody::new(body, target.max_body());
         let exchange = Exchange::begin(judging, permit.record().clone(), body.sent(), place);
-        let sees_login = api.upstream.authorization != Authorization::Strip;
-        let crossing = Crossing::new(&headers, permit.bundle().asserted_headers(), sees_login);
-        headers.retain(|line| crossing.lets(line));
+        cross(&mut headers, &permit);
         headers::say_decision(judging.decision, &mut headers);
         assert_facts(&permit, &mut headers).map_err(|refusal| exchange.refused(refusal))?;
         let word = self.word(&permit, &identity, generation).map_err(|refusal| exchange.refused(refusal))?;
@@ -118,6 +115,13 @@ impl Connection {
         };
         self.memory.word(generation, identity.token(), host, make).map_err(Refusal::headers)
     }
+}
+
+/// Leaves the lines that may cross.
+fn cross(headers: &mut Section, permit: &Permit) {
+    let sees_login = permit.api().upstream.authorization != Authorization::Strip;
+    let crossing = Crossing::new(headers, permit.bundle().asserted_headers(), sees_login);
+    headers.retain(|line| crossing.lets(line));
 }
 
 /// Says what the API wants to hear of them besides.

@@ -6,6 +6,7 @@
 //!
 //! RFC 9110 section 7.6.1 (hop-by-hop), RFC 7239 (Forwarded).
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -198,7 +199,7 @@ pub struct Asserted(Section);
 /// Which of a request's headers cross the proxy: not the connection's, those that `Connection` lists, and those that
 /// are reserved.
 pub struct Crossing<'a, N> {
-    listed: Vec<Box<[u8]>>,
+    listed: BTreeSet<Vec<u8>>,
     reserved: &'a [N],
     authorization: bool,
 }
@@ -308,14 +309,15 @@ fn push_encoded(value: &mut String, text: &str) {
     }
 }
 
-/// The names that `Connection` lists (RFC 9110 section 7.6.1).
-fn listed(headers: &Section) -> Vec<Box<[u8]>> {
+/// The names that `Connection` lists (RFC 9110 section 7.6.1), in lower case.
+fn listed(headers: &Section) -> BTreeSet<Vec<u8>> {
     let values = headers.get_all("connection");
-    values.flat_map(|value| value.split(|&byte| byte == b',')).map(|name| name.trim_ascii().into()).collect()
+    let names = values.flat_map(|value| value.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
+    names.filter(|name| !name.is_empty()).map(<[u8]>::to_ascii_lowercase).collect()
 }
 
-fn is_listed(name: &[u8], listed: &[Box<[u8]>]) -> bool {
-    listed.iter().any(|listed| listed.eq_ignore_ascii_case(name))
+fn is_listed(name: &[u8], listed: &BTreeSet<Vec<u8>>) -> bool {
+    !listed.is_empty() && listed.contains(&name.to_ascii_lowercase())
 }
 
 /// How the weakest reader of headers, a CGI environment, tells names apart: no case, and one sign for all that are
@@ -507,7 +509,8 @@ mod tests {
 
     #[test]
     fn hop_by_hop_headers_cross_in_neither_direction() {
-        let lines = [("keep-alive", "1"), ("connection", "x-a"), ("x-a", "1"), ("upgrade", "b"), ("te", "trailers")];
+        let lines =
+            [("keep-alive", "1"), ("connection", ", x-A,x-a"), ("x-a", "1"), ("upgrade", "b"), ("te", "trailers")];
         assert!(crossed(&map(&lines), NO_NAMES).is_empty());
         let passes = [("x-user", "1"), ("forwarded", "2"), ("set-cookie", "3")];
         let mut response = section(&map(&[&lines[..], &passes].concat()));
