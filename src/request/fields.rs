@@ -2,6 +2,8 @@
 //!
 //! RFC 9110 section 5, RFC 9112 sections 5 and 6, RFC 9113 section 8.2.
 
+use std::fmt;
+
 use super::{MAX_FIELDS, MAX_HEAD, Malformed};
 use crate::field::{BadLine, Line, is_token_byte};
 
@@ -33,7 +35,7 @@ pub enum Body {
 }
 
 /// The header lines taken so far.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Fields<'a> {
     protocol: Protocol,
     lines: usize,
@@ -85,6 +87,14 @@ impl Known {
             _ => return None,
         };
         name.eq_ignore_ascii_case(spelling).then_some(known)
+    }
+}
+
+/// Values may be secrets.
+impl fmt::Debug for Fields<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { protocol, lines, bytes, .. } = self;
+        write!(f, "{lines} lines of {protocol:?}, {bytes} bytes")
     }
 }
 
