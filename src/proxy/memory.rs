@@ -15,7 +15,7 @@ use super::headers::Asserted;
 
 /// The longest header whose token is remembered, in bytes: more than that is the client's own white space, and its
 /// connection may stay open for long.
-const MAX_AUTHORIZATION: usize = 16 * 1024;
+const MAX_AUTHORIZATION: usize = 16 * 1024 + 64;
 
 /// The memory of one connection.
 #[derive(Default)]
