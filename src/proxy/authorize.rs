@@ -79,7 +79,7 @@ impl Connection {
         judging.rule = Some(permit.rule().clone());
         refuse_upgrade(headers)?;
         let target = snapshot.targets.get(permit.api().name.as_str()).cloned().ok_or_else(Refusal::closed)?;
-        let room = self.charge(&permit, judging.at.now)?;
+        let room = self.charge(&permit, snapshot.generation, judging.at.now)?;
         let record = self.record_allowed(&identity, snapshot.generation, room.as_ref(), judging);
         let room = room.as_ref().map(RoomFields::of);
         let cut = Cut::default();
@@ -144,14 +144,14 @@ impl Connection {
     }
 
     /// Takes one from every bucket of the request, or from none.
-    fn charge<'a>(&self, permit: &'a Permit, now: Instant) -> Result<Option<Room<'a>>, Refusal> {
+    fn charge<'a>(&self, permit: &'a Permit, generation: u64, now: Instant) -> Result<Option<Room<'a>>, Refusal> {
         let charges = permit.charges();
         let bucket = |charge: &policy::Charge| {
             let policy::Charge { limit, key } = charge;
             quota(limit).map(|quota| self.proxy.limits.bucket(limit.id.as_str(), key, quota))
         };
         // A bundle whose limits cannot be counted is not loaded; if it were, nothing would pass.
-        let buckets = self.memory.buckets(charges, bucket).map_err(|_| Refusal::closed())?;
+        let buckets = self.memory.buckets(generation, charges, bucket).map_err(|_| Refusal::closed())?;
         let takes = charges.iter().zip(&*buckets);
         let takes = takes.map(|(charge, &bucket)| Charge { limit: charge.limit.id.as_str(), bucket });
         self.proxy.limits.take(takes, now).map_err(|exceeded| {

@@ -1,7 +1,8 @@
 //! What a connection remembers of its last request: clients ask one host with one token again and again.
 //!
-//! Facts, never decisions: which API the login sees, what a token proves, how its person is told to upstreams and in records, and which buckets a
-//! request is charged to. Whether the token still counts, and whether there is room, is asked anew each time.
+//! Facts of one generation, never decisions: which API the login sees, what a token proves, how its person is told to
+//! upstreams and in records, and which buckets a request is charged to. Whether the token still counts, and whether
+//! there is room, is asked anew each time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,6 +24,7 @@ pub(super) struct Memory(Mutex<Last>);
 
 #[derive(Default)]
 struct Last {
+    generation: u64,
     api: Option<LastApi>,
     token: Option<LastToken>,
     word: Option<LastWord>,
@@ -31,27 +33,23 @@ struct Last {
 }
 
 struct LastApi {
-    generation: u64,
     api: Arc<Api>,
     sees: bool,
 }
 
 struct LastToken {
-    generation: u64,
     /// The header that carried it.
     authorization: Box<[u8]>,
     verdict: authn::Verdict,
 }
 
 struct LastWord {
-    generation: u64,
     token: Option<Arc<Token>>,
     host: Box<str>,
     word: Arc<Asserted>,
 }
 
 struct LastCaller {
-    generation: u64,
     token: Option<Arc<Token>>,
     text: Arc<CallerText>,
 }
@@ -64,12 +62,12 @@ struct LastBuckets {
 impl Memory {
     /// Whether the login of this connection sees an API of this generation.
     pub(super) fn sees(&self, generation: u64, api: &Arc<Api>, see: impl FnOnce() -> bool) -> bool {
-        let mut last = self.last();
+        let mut last = self.last(generation);
         match &last.api {
-            Some(last) if last.generation == generation && Arc::ptr_eq(&last.api, api) => last.sees,
+            Some(last) if Arc::ptr_eq(&last.api, api) => last.sees,
             Some(_) | None => {
                 let sees = see();
-                last.api = Some(LastApi { generation, api: Arc::clone(api), sees });
+                last.api = Some(LastApi { api: Arc::clone(api), sees });
                 sees
             }
         }
@@ -77,8 +75,8 @@ impl Memory {
 
     /// What was verified in this generation of the token in this header.
     pub(super) fn verdict(&self, generation: u64, authorization: &[u8]) -> Option<authn::Verdict> {
-        let last = self.last();
-        let same = |last: &&LastToken| last.generation == generation && *last.authorization == *authorization;
+        let last = self.last(generation);
+        let same = |last: &&LastToken| *last.authorization == *authorization;
         last.token.as_ref().filter(same).map(|last| last.verdict.clone())
     }
 
@@ -87,7 +85,7 @@ impl Memory {
             return;
         }
         let verdict = verdict.clone();
-        self.last().token = Some(LastToken { generation, authorization: authorization.into(), verdict });
+        self.last(generation).token = Some(LastToken { authorization: authorization.into(), verdict });
     }
 
     /// The word about the login of this connection with this very token, for this host; made if it is another.
@@ -98,15 +96,13 @@ impl Memory {
         host: &str,
         make: impl FnOnce() -> Result<Asserted, E>,
     ) -> Result<Arc<Asserted>, E> {
-        let mut last = self.last();
-        let same = |last: &&LastWord| {
-            last.generation == generation && *last.host == *host && is_same(last.token.as_ref(), token)
-        };
+        let mut last = self.last(generation);
+        let same = |last: &&LastWord| *last.host == *host && is_same(last.token.as_ref(), token);
         if let Some(last) = last.word.as_ref().filter(same) {
             return Ok(Arc::clone(&last.word));
         }
         let word = Arc::new(make()?);
-        last.word = Some(LastWord { generation, token: token.cloned(), host: host.into(), word: Arc::clone(&word) });
+        last.word = Some(LastWord { token: token.cloned(), host: host.into(), word: Arc::clone(&word) });
         Ok(word)
     }
 
@@ -117,24 +113,24 @@ impl Memory {
         token: Option<&Arc<Token>>,
         write: impl FnOnce() -> CallerText,
     ) -> Arc<CallerText> {
-        let mut last = self.last();
-        let same = |last: &&LastCaller| last.generation == generation && is_same(last.token.as_ref(), token);
+        let mut last = self.last(generation);
+        let same = |last: &&LastCaller| is_same(last.token.as_ref(), token);
         if let Some(last) = last.caller.as_ref().filter(same) {
             return Arc::clone(&last.text);
         }
         let text = Arc::new(write());
-        last.caller = Some(LastCaller { generation, token: token.cloned(), text: Arc::clone(&text) });
+        last.caller = Some(LastCaller { token: token.cloned(), text: Arc::clone(&text) });
         text
     }
 
     /// The buckets of these charges; named if they are others.
     pub(super) fn buckets<E>(
         &self,
+        generation: u64,
         charges: &[Charge],
         name: impl FnMut(&Charge) -> Result<Bucket, E>,
     ) -> Result<Arc<[Bucket]>, E> {
-        let mut last = self.last();
-        // The limits of another generation are others, also where they say the same.
+        let mut last = self.last(generation);
         let same = |(a, b): (&Charge, &Charge)| Arc::ptr_eq(&a.limit, &b.limit) && a.key == b.key;
         let all_same =
             |last: &&LastBuckets| last.charges.len() == charges.len() && last.charges.iter().zip(charges).all(same);
@@ -146,9 +142,13 @@ impl Memory {
         Ok(buckets)
     }
 
-    /// No code panics while it holds the lock.
-    fn last(&self) -> MutexGuard<'_, Last> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is known of this generation: nothing of another. No code panics while it holds the lock.
+    fn last(&self, generation: u64) -> MutexGuard<'_, Last> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.generation != generation {
+            *last = Last { generation, ..Last::default() };
+        }
+        last
     }
 }
 
