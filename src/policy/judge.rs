@@ -156,23 +156,23 @@ fn charge(applied: &Applied, api: &Api, seen: &Seen<'_>, paths: &[&str]) -> Resu
     let mut key = String::with_capacity(48);
     for part in &applied.limit.key {
         match part {
-            KeyPart::User => limit::append(&mut key, ("", "user"), seen.facts.subject.ok_or_else(unknown)?),
+            KeyPart::User => limit::append(&mut key, part, seen.facts.subject.ok_or_else(unknown)?),
             KeyPart::Client => {
                 let client = seen.token.and_then(|token| token.client_id.as_deref());
-                limit::append(&mut key, ("", "client"), client.ok_or_else(unknown)?);
+                limit::append(&mut key, part, client.ok_or_else(unknown)?);
             }
             KeyPart::Tunnel => {
                 let session = seen.facts.session.ok_or_else(unknown)?;
                 let session = session.text();
-                limit::append(&mut key, ("", "tunnel"), std::str::from_utf8(&session).map_err(|_| unknown())?);
+                limit::append(&mut key, part, std::str::from_utf8(&session).map_err(|_| unknown())?);
             }
-            KeyPart::Api => limit::append(&mut key, ("", "api"), &api.name),
+            KeyPart::Api => limit::append(&mut key, part, &api.name),
             KeyPart::Path(name) => {
                 let value = match counted {
                     Counted::Whole => None,
                     Counted::Path(pattern, path) => pattern.bind(name, path),
                 };
-                limit::append(&mut key, ("path.", name), &value.ok_or_else(unknown)?);
+                limit::append(&mut key, part, &value.ok_or_else(unknown)?);
             }
         }
     }

@@ -1,6 +1,5 @@
 //! Rate limits: what they say, and which bucket a request falls into. Counting is not done here.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
@@ -27,14 +26,14 @@ pub enum KeyPart {
 }
 
 impl KeyPart {
-    /// The word in `key`.
-    pub fn name(&self) -> Cow<'static, str> {
+    /// The word in `key`, and the parameter that it names.
+    fn name(&self) -> (&'static str, &str) {
         match self {
-            Self::User => "user".into(),
-            Self::Client => "client".into(),
-            Self::Tunnel => "tunnel".into(),
-            Self::Api => "api".into(),
-            Self::Path(name) => format!("path.{name}").into(),
+            Self::User => ("user", ""),
+            Self::Client => ("client", ""),
+            Self::Tunnel => ("tunnel", ""),
+            Self::Api => ("api", ""),
+            Self::Path(name) => ("path.", name),
         }
     }
 }
@@ -54,14 +53,15 @@ pub struct Limit {
     pub status: u16,
 }
 
-/// Appends `name=value` to a key; the name may begin with a `kind`. Values cannot contain the space that separates the parts, so that two tuples of
+/// Appends `name=value` to a key. Values cannot contain the space that separates the parts, so that two tuples of
 /// attributes never make one key.
-pub(crate) fn append(key: &mut String, (kind, name): (&str, &str), value: &str) {
+pub(crate) fn append(key: &mut String, part: &KeyPart, value: &str) {
     if !key.is_empty() {
         key.push(' ');
     }
-    key.push_str(kind);
-    key.push_str(name);
+    let (word, parameter) = part.name();
+    key.push_str(word);
+    key.push_str(parameter);
     key.push('=');
     if value.len() > MAX_VALUE {
         key.push_str("sha256:");
@@ -87,25 +87,31 @@ pub(crate) fn append(key: &mut String, (kind, name): (&str, &str), value: &str) 
 mod tests {
     use super::*;
 
-    fn key(parts: &[(&str, &str)]) -> String {
+    fn key(parts: &[(KeyPart, &str)]) -> String {
         let mut key = String::new();
-        for (name, value) in parts {
-            append(&mut key, ("", name), value);
+        for (part, value) in parts {
+            append(&mut key, part, value);
         }
         key
     }
 
+    fn path(name: &str) -> KeyPart {
+        KeyPart::Path(name.into())
+    }
+
     #[test]
     fn two_tuples_never_make_one_key() {
-        assert_eq!(key(&[("user", "alice"), ("api", "orders")]), "user=alice api=orders");
-        assert_ne!(key(&[("a", "x b=y"), ("b", "z")]), key(&[("a", "x"), ("b", "y b=z")]));
-        assert_ne!(key(&[("a", "x%20y")]), key(&[("a", "x y")]));
+        assert_eq!(key(&[(KeyPart::User, "alice"), (KeyPart::Api, "orders")]), "user=alice api=orders");
+        let (a, b) = (path("a"), path("b"));
+        let tuple = key(&[(a.clone(), "x path.b=y"), (b.clone(), "z")]);
+        assert_ne!(tuple, key(&[(a.clone(), "x"), (b, "y path.b=z")]));
+        assert_ne!(key(&[(a.clone(), "x%20y")]), key(&[(a, "x y")]));
     }
 
     #[test]
     fn a_long_value_makes_a_short_key() {
-        let long = key(&[("path.id", &"a".repeat(100_000))]);
+        let long = key(&[(path("id"), &"a".repeat(100_000))]);
         assert!(long.starts_with("path.id=sha256:") && long.len() < 100, "{long}");
-        assert_ne!(long, key(&[("path.id", &"b".repeat(100_000))]));
+        assert_ne!(long, key(&[(path("id"), &"b".repeat(100_000))]));
     }
 }
