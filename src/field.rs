@@ -34,7 +34,7 @@ pub fn is_token(bytes: &[u8]) -> bool {
 }
 
 /// Whether a value holds a control character other than HTAB.
-pub fn has_control(value: &[u8]) -> bool {
+fn has_control(value: &[u8]) -> bool {
     // Nearly all values are printable ASCII, which the byte that is farthest from a space tells. The loop has no early
     // exit, so that it is compiled to vector instructions.
     let farthest = value.iter().fold(0, |farthest: u8, byte| farthest.max(byte.wrapping_sub(b' ')));
@@ -88,9 +88,7 @@ impl<'a> Line<'a> {
     pub fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name.as_bytes())
     }
-}
 
-impl<'a> Line<'a> {
     /// A line of a known name.
     ///
     /// # Errors
@@ -114,6 +112,10 @@ impl fmt::Debug for Line<'_> {
     }
 }
 
+/// Room for what the proxy adds to the lines of others.
+const OUR_LINES: usize = 2;
+const OUR_BYTES: usize = 128;
+
 /// Header lines in their order.
 #[derive(Clone, Default)]
 pub struct Section {
@@ -133,9 +135,10 @@ struct Spot {
 }
 
 impl Section {
-    /// None, with room for so many lines of so many bytes together.
+    /// None, with room for so many lines of so many bytes together, and for what is said besides.
     pub fn with_room(lines: usize, bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), spots: Vec::with_capacity(lines), lengths: 0 }
+        let (bytes, spots) = (Vec::with_capacity(bytes + OUR_BYTES), Vec::with_capacity(lines + OUR_LINES));
+        Self { bytes, spots, lengths: 0 }
     }
 
     /// Adds a line.

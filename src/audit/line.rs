@@ -111,7 +111,7 @@ impl<'a> Line<'a> {
         self.string(text);
     }
 
-    /// A text that is cut to `least` bytes at most, whatever else is cut further.
+    /// A text of which `least` bytes are kept at the least, however much is cut of others.
     pub(super) fn name(&mut self, key: Key, text: &str, least: usize) {
         self.key(key);
         self.string_within(text, self.longest.max(least));

@@ -91,13 +91,12 @@ fn read(request: &Request<Incoming>, port: u16) -> Result<CanonicalRequest, Unre
 /// The lines of a request; cookies, which may be split over several (RFC 9113 section 8.2.3), are one again.
 fn section(headers: &HeaderMap) -> Section {
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    // With room for what is said to the upstream besides.
-    let mut section = Section::with_room(headers.len() + 2, bytes + 64);
+    let mut section = Section::with_room(headers.len(), bytes);
     headers.iter().filter(|(name, _)| *name != COOKIE).for_each(|line| section.push(line.into()));
     let cookies: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     // Every piece was a value, so the whole is one.
-    if let Ok(line) = Line::new(b"cookie", &cookies.join(&b"; "[..]))
-        && !cookies.is_empty()
+    if !cookies.is_empty()
+        && let Ok(line) = Line::new(b"cookie", &cookies.join(&b"; "[..]))
     {
         section.push(line);
     }

@@ -8,10 +8,6 @@ use crate::field::{Line, Section};
 /// The most header lines of a response.
 const MAX_FIELDS: usize = 100;
 
-/// Room for what is said to the client besides.
-const MORE_LINES: usize = 2;
-const MORE_BYTES: usize = 128;
-
 /// The most interim responses before the one that counts.
 const MAX_INTERIM: u8 = 8;
 
@@ -296,7 +292,7 @@ impl Reader {
             Err(error) => return Err(Unreadable::NotHttp(error)),
         }
         let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Unreadable::BadHead)?;
-        let mut headers = Section::with_room(parsed.headers.len() + MORE_LINES, length + MORE_BYTES);
+        let mut headers = Section::with_room(parsed.headers.len(), length);
         for field in &*parsed.headers {
             headers.push(Line::new(field.name.as_bytes(), field.value).map_err(|_| Unreadable::BadHead)?);
         }
