@@ -25,7 +25,7 @@ use crate::field::Section;
 use crate::upstream::http1::Writer;
 pub(super) use response::Date;
 pub use wire::Gone;
-use wire::Shared;
+use wire::{Shared, Upload};
 
 /// The largest piece of a body that is copied, to go down in one write with what stands before it.
 const SMALL: usize = 4096;
@@ -43,17 +43,16 @@ impl Connection {
             idle.since = clock::now();
             let read = std::future::poll_fn(|cx| self.poll_request(&wire, &mut idle, cx)).await?;
             let Some(read) = read else { break };
-            let (is_head, mut closes) = match &read {
-                Ok(request) => (request.canonical.method() == "HEAD", request.closes),
-                Err(_) => (false, true),
-            };
-            let body = match &read {
-                Ok(request) => wire.upload(request.has_body(), request.expects_continue),
-                Err(_) => wire.upload(false, false),
-            };
-            let asked = match read {
-                Ok(Request { canonical, headers, .. }) => Asked { read: Ok(canonical), headers, body },
-                Err(refusal) => Asked { read: Err(Unread::Framing(refusal)), headers: Section::default(), body },
+            let (asked, is_head, mut closes) = match read {
+                Ok(request) => {
+                    let (body, is_head) = (wire.upload(&request), request.canonical.method() == "HEAD");
+                    let Request { canonical, headers, closes, .. } = request;
+                    (Asked { read: Ok(canonical), headers, body }, is_head, closes)
+                }
+                Err(refusal) => {
+                    let (read, body) = (Err(Unread::Framing(refusal)), Upload::none());
+                    (Asked { read, headers: Section::default(), body }, false, true)
+                }
             };
             let mut handling = pin!(Arc::clone(self).handle(asked));
             let answer = std::future::poll_fn(|cx| match handling.as_mut().poll(cx) {

@@ -34,6 +34,13 @@ pub enum Body {
     Chunked,
 }
 
+impl Body {
+    /// Whether nothing follows the head.
+    pub fn is_empty(self) -> bool {
+        matches!(self, Self::Absent | Self::Length(0))
+    }
+}
+
 /// The header lines taken so far.
 #[derive(Clone)]
 pub struct Fields<'a> {
@@ -230,8 +237,8 @@ impl<'a> Fields<'a> {
     /// nobody has checked.
     pub(super) fn check_upgrade(&self, method: &str, body: Body) -> Result<(), Malformed> {
         let Some(protocol) = self.upgrade else { return Ok(()) };
-        let bodiless = matches!(body, Body::Absent | Body::Length(0));
-        if protocol.eq_ignore_ascii_case(b"websocket") && self.connection_upgrades && method == "GET" && bodiless {
+        if protocol.eq_ignore_ascii_case(b"websocket") && self.connection_upgrades && method == "GET" && body.is_empty()
+        {
             Ok(())
         } else {
             Err(Malformed::Upgrade)

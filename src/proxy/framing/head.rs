@@ -22,16 +22,8 @@ pub struct Request {
     pub closes: bool,
 }
 
-impl Request {
-    /// Whether anything follows the head.
-    pub fn has_body(&self) -> bool {
-        !matches!(self.body, Body::Absent | Body::Length(0))
-    }
-}
-
-/// Room for the header lines that most clients send, and for what is said to the upstream besides.
-const LINES: usize = 16;
-const MORE_BYTES: usize = 64;
+/// The header lines that most clients send: room for them is made at once.
+const LINES: usize = 14;
 
 /// Judges a head; the refusal carries what can be told about the request.
 pub(super) fn judge(head: &[u8], port: u16) -> Result<Request, Refusal> {
@@ -42,7 +34,7 @@ fn read(head: &[u8], port: u16) -> Result<Request, Fault> {
     let mut lines = lines(head);
     let (method, target) = request_line(lines.next().unwrap_or_default())?;
     let mut fields = Fields::new(Protocol::Http1);
-    let mut headers = Section::with_room(LINES, head.len() + MORE_BYTES);
+    let mut headers = Section::with_room(LINES, head.len());
     for line in lines {
         let (name, value) = field(line)?;
         headers.push(fields.push(name, value)?);

@@ -57,6 +57,13 @@ pub(super) struct Upload<S> {
     expects: bool,
 }
 
+impl<S> Upload<S> {
+    /// There is no body.
+    pub(super) fn none() -> Self {
+        Self { wire: None, expects: false }
+    }
+}
+
 impl<S> Clone for Shared<S> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
@@ -81,9 +88,10 @@ impl<S> Shared<S> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The body of the request that was read last, if it `has` one.
-    pub(super) fn upload(&self, has: bool, expects: bool) -> Upload<S> {
-        Upload { wire: has.then(|| self.clone()), expects }
+    /// The body of the request that was read last.
+    pub(super) fn upload(&self, request: &Request) -> Upload<S> {
+        let wire = (!request.body.is_empty()).then(|| self.clone());
+        Upload { wire, expects: request.expects_continue }
     }
 }
 
