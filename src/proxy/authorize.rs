@@ -83,8 +83,8 @@ impl Connection {
         let record = self.record_allowed(&identity, snapshot.generation, room.as_ref(), judging);
         let room = room.as_ref().map(RoomFields::of);
         let cut = Cut::default();
-        let open = OpenRequest::new(kept, evidence, cut.clone(), judging.at);
-        let place = self.open.enter(self, open, judging.at.now, flight);
+        let open = OpenRequest::new(kept, evidence, cut.clone(), target.timeout(), judging.at);
+        let place = self.open.enter(self, open, flight);
         Ok(Cleared {
             permit: record.before(permit),
             identity,

@@ -69,7 +69,7 @@ impl Connection {
             self.rejudge();
         }
         let sent_at = clock::now();
-        let sent = self.proxy.upstream.send(&target, permit, &[word.lines(), &headers], body, &cut).await;
+        let sent = self.proxy.upstream.send(&target, permit, &[word.lines(), &headers], body, &cut, sent_at).await;
         let (Head { status, mut headers }, body) = sent.map_err(|error| {
             if error.is_upstreams() {
                 exchange.upstream_failed();

@@ -11,10 +11,10 @@ use super::caller::Flight;
 use crate::clock::{self, Moment};
 use crate::identity::authn;
 use crate::request::CanonicalRequest;
-use crate::upstream::Cut;
+use crate::upstream::{BodyError, Cut};
 
-/// How often open requests are looked at although nothing happened: an issuer may have withdrawn a key, a client may
-/// have stopped to read.
+/// How often open requests are looked at at least, although nothing happened: an issuer may have withdrawn a key, a
+/// client may have stopped to read.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// How long a request that was cut may take to leave. One that stays has a client that takes not even its end, and
@@ -49,27 +49,42 @@ pub(super) struct OpenRequest {
     revoked: bool,
     /// When the evidence ends.
     ends: Option<Instant>,
+    /// When it wants to be looked at.
+    look_at: Instant,
 }
 
 impl OpenRequest {
+    /// Whose upstream has `timeout` for its answer.
     pub(super) fn new(
         request: CanonicalRequest,
         evidence: Option<authn::Verdict>,
         cut: Cut,
+        timeout: Duration,
         Moment { now, wall }: Moment,
     ) -> Self {
         let until = |end: SystemTime| now + end.duration_since(wall).unwrap_or_default() + ENDED;
         let ends = evidence.as_ref().map(|evidence| until(evidence.counts_until()));
-        Self { request, evidence, cut, cut_at: None, revoked: false, ends }
+        let look_at = next_look(now, [ends, Some(now + timeout)]);
+        Self { request, evidence, cut, cut_at: None, revoked: false, ends, look_at }
     }
 
-    fn look_at(&self, now: Instant) -> Instant {
-        let regular = now + LOOK;
-        match self.cut_at {
-            Some(cut_at) => cut_at + LEAVE,
-            None => self.ends.filter(|ends| now < *ends).map_or(regular, |ends| ends.min(regular)),
+    /// Looks at it; gives why it is to be cut, if it is.
+    fn look(&mut self, is_allowed: impl Fn(&Self) -> bool, now: Instant) -> Result<(), BodyError> {
+        self.revoked = !is_allowed(self);
+        let checked = if self.revoked { Err(BodyError::Cut) } else { self.cut.check(now) };
+        if checked.is_err() {
+            self.cut_at = Some(now);
+            self.look_at = now + LEAVE;
+        } else {
+            self.look_at = next_look(now, [self.ends, self.cut.due()]);
         }
+        checked
     }
+}
+
+/// The first of these times that is still to come, and not too late.
+fn next_look(now: Instant, wishes: [Option<Instant>; 2]) -> Instant {
+    wishes.into_iter().flatten().filter(|at| now < *at).fold(now + LOOK, Instant::min)
 }
 
 /// A request's place among the open ones, until it is dropped.
@@ -83,14 +98,8 @@ pub(super) struct Place {
 pub(super) struct LastCut<'a>(&'a Open);
 
 impl Open {
-    pub(super) fn enter(
-        &self,
-        connection: &Arc<Connection>,
-        request: OpenRequest,
-        now: Instant,
-        flight: Flight,
-    ) -> Place {
-        let look_at = request.look_at(now);
+    pub(super) fn enter(&self, connection: &Arc<Connection>, request: OpenRequest, flight: Flight) -> Place {
+        let look_at = request.look_at;
         let mut requests = self.requests();
         let number = requests.next;
         requests.next += 1;
@@ -121,8 +130,8 @@ impl Open {
         }
     }
 
-    /// Cuts the requests that are no longer allowed, and those whose client takes nothing. False when one that was cut
-    /// did not leave.
+    /// Cuts the requests that are no longer allowed, and those that are too slow. False when one that was cut did not
+    /// leave.
     pub(super) fn look(&self, is_allowed: impl Fn(&OpenRequest) -> bool) -> bool {
         let now = clock::now();
         let mut cuts = Vec::new();
@@ -132,19 +141,17 @@ impl Open {
             match open.cut_at {
                 Some(cut_at) => all_leave &= now < cut_at + LEAVE,
                 None => {
-                    open.revoked = !is_allowed(open);
-                    if open.revoked || open.cut.is_stalled(now) {
-                        open.cut_at = Some(now);
-                        cuts.push(open.cut.clone());
+                    if let Err(why) = open.look(&is_allowed, now) {
+                        cuts.push((open.cut.clone(), why));
                     }
                 }
             }
         }
-        requests.look_at = requests.open.values().map(|open| open.look_at(now)).min();
+        requests.look_at = requests.open.values().map(|open| open.look_at).min();
         drop(requests);
         self.sooner.notify_one();
         // A cut may drop a place, which comes back here: after the lock.
-        cuts.iter().for_each(Cut::cut);
+        cuts.into_iter().for_each(|(cut, why)| cut.end(why));
         all_leave
     }
 

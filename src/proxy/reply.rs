@@ -216,7 +216,8 @@ impl Refusal {
             upstream::Error::RequestBody { source: upstream::BodyError::Broken(_), .. } => {
                 (StatusCode::BAD_REQUEST, "framing", "The request's body broke off.".to_owned())
             }
-            upstream::Error::Timeout { .. } => {
+            upstream::Error::RequestBody { source: upstream::BodyError::Late { .. }, .. }
+            | upstream::Error::Timeout { .. } => {
                 (StatusCode::GATEWAY_TIMEOUT, "upstream-unavailable", "The API did not answer in time.".to_owned())
             }
             upstream::Error::Busy { .. } => (

@@ -33,6 +33,12 @@ pub enum BodyError {
         /// In this time.
         within: Duration,
     },
+    /// No head of the response came within the API's timeout.
+    #[error("no response within {within:?}")]
+    Late {
+        /// The time given.
+        within: Duration,
+    },
     /// Its sender broke off, or its framing is wrong.
     #[error("broke off: {0}")]
     Broken(String),
@@ -71,33 +77,61 @@ impl Progress {
         self.finished.load(Ordering::Relaxed)
     }
 
+    pub(super) fn set_hungry(&self, hungry: bool) {
+        self.hungry.store(hungry, Ordering::Relaxed);
+    }
+
     pub(super) fn is_hungry(&self) -> bool {
         self.hungry.load(Ordering::Relaxed)
     }
 }
 
-/// Whether a client's body comes fast enough once the response's head is here, as [`super::patient`] asks before it.
+/// Whether an exchange keeps to its API's timeout: within each, some of the client's body goes up, and within one after
+/// that the response's head comes.
 pub(super) struct Pace {
     progress: Arc<Progress>,
     within: Duration,
-    /// How far it had come, and when.
-    seen: Option<(u64, Instant)>,
+    /// How far the body had come.
+    sent: u64,
+    /// When that was.
+    since: Instant,
 }
 
 impl Pace {
-    pub(super) fn new(progress: Arc<Progress>, within: Duration) -> Self {
-        Self { progress, within, seen: None }
+    pub(super) fn new(progress: Arc<Progress>, within: Duration, now: Instant) -> Self {
+        let sent = progress.sent();
+        Self { progress, within, sent, since: now }
     }
 
-    /// Less than [`MIN_BODY`] came in the last `within`, as far as anybody looked.
-    pub(super) fn is_slow(&mut self, now: Instant) -> bool {
-        let sent = self.progress.sent();
-        let (before, since) = *self.seen.get_or_insert((sent, now));
-        if self.progress.is_finished() || now.saturating_duration_since(since) < self.within {
-            return false;
+    /// When it wants to be looked at.
+    pub(super) fn due(&self) -> Instant {
+        self.since + self.within
+    }
+
+    /// Whether nothing more can be late once the response's head is here.
+    pub(super) fn is_over(&self) -> bool {
+        self.progress.is_finished()
+    }
+
+    /// Why it is too slow, if it is.
+    pub(super) fn check(&mut self, answered: bool, now: Instant) -> Result<(), BodyError> {
+        if now < self.due() {
+            return Ok(());
         }
-        self.seen = Some((sent, now));
-        sent - before < MIN_BODY
+        let sent = self.progress.sent();
+        let came = sent - std::mem::replace(&mut self.sent, sent);
+        self.since = now;
+        let within = self.within;
+        if self.progress.is_finished() {
+            return if answered || came > 0 { Ok(()) } else { Err(BodyError::Late { within }) };
+        }
+        if came >= MIN_BODY {
+            Ok(())
+        } else if answered || self.progress.is_hungry() {
+            Err(BodyError::Slow { minimum: MIN_BODY, within })
+        } else {
+            Err(BodyError::Late { within })
+        }
     }
 }
 
@@ -161,7 +195,7 @@ impl RequestBody {
         loop {
             let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
             let polled = Pin::new(&mut *incoming).poll_frame(cx);
-            self.progress.hungry.store(polled.is_pending(), Ordering::Relaxed);
+            self.progress.set_hungry(polled.is_pending());
             let frame = match ready!(polled) {
                 None => {
                     self.incoming = None;
@@ -181,10 +215,6 @@ impl RequestBody {
                 Err(BodyError::TooLarge { limit: self.limit })
             }));
         }
-    }
-
-    pub(super) fn set_hungry(&self, hungry: bool) {
-        self.progress.hungry.store(hungry, Ordering::Relaxed);
     }
 
     /// Nothing more of it goes up. What is held for it stays until [`RequestBody::release`].

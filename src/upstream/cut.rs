@@ -31,7 +31,7 @@ struct State {
     exchange: Option<Exchange>,
     /// The response's head is here.
     answered: bool,
-    /// Of a request's body that is not finished when the response's head is here.
+    /// Until the request is sent and the response's head is here.
     pace: Option<Pace>,
     /// Waits for the client's next piece.
     up: Option<Waker>,
@@ -42,12 +42,13 @@ struct State {
 }
 
 impl Cut {
-    /// Ends the exchange.
+    /// Ends the exchange, because it may not go on.
     pub fn cut(&self) {
         self.end(BodyError::Cut);
     }
 
-    fn end(&self, why: BodyError) {
+    /// Ends the exchange.
+    pub fn end(&self, why: BodyError) {
         let mut state = self.lock();
         state.ended.get_or_insert(why);
         // What it holds may come back here when it is dropped: after the lock.
@@ -58,38 +59,33 @@ impl Cut {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// Whether the client has left a piece of its response untaken for too long, or sends the rest of its body too
-    /// slowly. The piece may be the last one, when both bodies are gone from here and the exchange is still not over.
-    pub fn is_stalled(&self, now: Instant) -> bool {
-        let mut state = self.lock();
-        if state.pace.as_mut().is_some_and(|pace| pace.is_slow(now)) {
-            return true;
-        }
-        let is_begun = state.answered || state.ended.is_some();
-        let is_uploading = state.exchange.as_ref().is_some_and(Exchange::is_received);
-        if state.down.is_some() || !is_begun || is_uploading {
-            return false;
-        }
-        let since = *state.idle_since.get_or_insert(now);
-        now.saturating_duration_since(since) >= STALL
+    /// When the exchange wants to be looked at, if it does.
+    pub fn due(&self) -> Option<Instant> {
+        self.lock().pace.as_ref().map(Pace::due)
     }
 
-    /// Runs `work` until it is done, or gives `None` when the exchange is cut. To give up the wait is a cut too.
-    pub(super) async fn guard<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-        let mut wait = Wait { cut: self, over: false };
-        let done = std::future::poll_fn(|cx| {
-            {
-                let mut state = self.lock();
-                if state.ended.is_some() {
-                    return Poll::Ready(None);
-                }
-                park(&mut state.down, cx);
-            }
-            work.as_mut().poll(cx).map(Some)
-        })
-        .await;
-        wait.over = true;
-        done
+    /// Why the exchange is to end, if it is: the response's head is late, the client's body comes too slowly, or the
+    /// client has left a piece of its response untaken for too long. The piece may be the last one, when both bodies are
+    /// gone from here and the exchange is still not over.
+    pub fn check(&self, now: Instant) -> Result<(), BodyError> {
+        let mut state = self.lock();
+        let answered = state.answered;
+        if let Some(pace) = &mut state.pace {
+            pace.check(answered, now)?;
+        }
+        let is_begun = answered || state.ended.is_some();
+        let is_uploading = state.exchange.as_ref().is_some_and(Exchange::is_received);
+        if state.down.is_some() || !is_begun || is_uploading {
+            return Ok(());
+        }
+        let since = *state.idle_since.get_or_insert(now);
+        if now.saturating_duration_since(since) >= STALL { Err(BodyError::Cut) } else { Ok(()) }
+    }
+
+    /// The wait for the response's head begins. To give it up is a cut.
+    pub(super) fn wait(&self, pace: Pace) -> Wait<'_> {
+        self.lock().pace = Some(pace);
+        Wait { cut: self, over: false }
     }
 
     /// Takes the exchange in.
@@ -100,23 +96,12 @@ impl Cut {
         }
     }
 
-    /// Waits for the response's head, inside a [`Cut::guard`].
-    pub(super) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Head, Failure>> {
-        let mut state = self.lock();
-        let Some(exchange) = &mut state.exchange else { return Poll::Pending };
-        let polled = exchange.poll_head(cx);
-        let released = exchange.release();
-        drop(state);
-        drop(released);
-        polled
-    }
-
-    /// The response's head is here: what comes now is its body, and what the request's has to keep to.
-    pub(super) fn receive(&self, pace: Option<Pace>) -> Download {
+    /// The response's head is here: what comes now is its body.
+    fn receive(&self) -> Download {
         let mut state = self.lock();
         state.answered = true;
         state.down = None;
-        state.pace = pace;
+        state.pace.take_if(|pace| pace.is_over());
         let over = state.exchange.as_ref().is_some_and(Exchange::is_received);
         let exchange = state.take_over();
         drop(state);
@@ -201,10 +186,39 @@ impl Cut {
     }
 }
 
-/// A wait inside a [`Cut::guard`].
-struct Wait<'a> {
+/// The wait for a response's head.
+pub(super) struct Wait<'a> {
     cut: &'a Cut,
     over: bool,
+}
+
+impl Wait<'_> {
+    /// Runs `work` until it is done, or the exchange is cut.
+    pub(super) async fn guard<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> Result<T, BodyError> {
+        std::future::poll_fn(|cx| {
+            self.cut.lock().poll_ended(cx)?;
+            work.as_mut().poll(cx).map(Ok)
+        })
+        .await
+    }
+
+    /// The response's head, and its body.
+    pub(super) async fn receive(mut self) -> Result<(Head, Download), Failure> {
+        let head = std::future::poll_fn(|cx| self.poll_head(cx)).await?;
+        self.over = true;
+        Ok((head, self.cut.receive()))
+    }
+
+    fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Head, Failure>> {
+        let mut state = self.cut.lock();
+        state.poll_ended(cx).map_err(Failure::Body)?;
+        let Some(exchange) = &mut state.exchange else { return Poll::Pending };
+        let polled = exchange.poll_head(cx);
+        let released = exchange.release();
+        drop(state);
+        drop(released);
+        polled
+    }
 }
 
 impl Drop for Wait<'_> {
@@ -216,6 +230,15 @@ impl Drop for Wait<'_> {
 }
 
 impl State {
+    /// Wakes this task when the exchange ends, unless it has.
+    fn poll_ended(&mut self, cx: &Context<'_>) -> Result<(), BodyError> {
+        if let Some(why) = &self.ended {
+            return Err(why.clone());
+        }
+        park(&mut self.down, cx);
+        Ok(())
+    }
+
     /// The exchange, when both of its halves are over.
     fn take_over(&mut self) -> Option<Exchange> {
         self.exchange.take_if(|exchange| exchange.is_received() && exchange.is_sent())
@@ -240,6 +263,8 @@ mod tests {
     use crate::upstream::body::{Progress, RequestBody};
     use crate::upstream::exchange::Outgoing;
     use crate::upstream::pool::{Idle, Pool};
+
+    const WITHIN: Duration = Duration::from_secs(30);
 
     struct Told(Arc<AtomicBool>);
 
@@ -278,6 +303,13 @@ mod tests {
         RequestBody::new(Empty::<Bytes>::new(), 0)
     }
 
+    /// The pace of an exchange without a body, from now on.
+    fn pace() -> Pace {
+        let progress = Progress::default();
+        progress.finish();
+        Pace::new(Arc::new(progress), WITHIN, crate::clock::now())
+    }
+
     #[tokio::test]
     async fn a_cut_ends_a_wait_and_frees_what_is_held_though_nobody_asks_for_it() {
         let (cut, freed) = (Cut::default(), Arc::new(AtomicBool::new(false)));
@@ -285,15 +317,16 @@ mod tests {
         let mut body = endless();
         body.hold(Arc::new(Told(Arc::clone(&freed))));
         let (mut upstream, held) = exchange(body);
+        let wait = cut.wait(pace());
         cut.begin(held);
-        let endless_wait = std::pin::pin!(std::future::pending::<()>());
-        let mut waiting = std::pin::pin!(cut.guard(endless_wait));
+        let mut waiting = std::pin::pin!(wait.receive());
         assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         assert!(!freed.load(Ordering::Relaxed));
         cut.cut();
         assert!(freed.load(Ordering::Relaxed));
-        assert_eq!(waiting.await, None);
-        assert_eq!(upstream.read(&mut [0; 9]).await.expect("an end"), 0, "and the connection is gone");
+        assert!(matches!(waiting.await, Err(Failure::Body(BodyError::Cut))));
+        let mut seen = Vec::new();
+        upstream.read_to_end(&mut seen).await.expect("the connection is gone");
         let late = Arc::new(AtomicBool::new(false));
         let mut body = endless();
         body.hold(Arc::new(Told(Arc::clone(&late))));
@@ -302,15 +335,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_cut_ends_a_wait_for_a_connection() {
+        let cut = Cut::default();
+        let wait = cut.wait(pace());
+        let mut connecting = std::pin::pin!(std::future::pending::<()>());
+        let mut waiting = std::pin::pin!(wait.guard(connecting.as_mut()));
+        assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        cut.end(BodyError::Late { within: WITHIN });
+        assert_eq!(waiting.await, Err(BodyError::Late { within: WITHIN }));
+    }
+
+    #[tokio::test]
     async fn a_wait_that_is_given_up_frees_what_is_held() {
         let (cut, freed) = (Cut::default(), Arc::new(AtomicBool::new(false)));
         let mut body = RequestBody::new(Endless, 10);
         body.hold(Arc::new(Told(Arc::clone(&freed))));
         let (mut upstream, held) = exchange(body);
-        cut.begin(held);
         {
-            let head = std::pin::pin!(std::future::poll_fn(|cx| cut.poll_head(cx)));
-            let mut waiting = std::pin::pin!(cut.guard(head));
+            let wait = cut.wait(pace());
+            cut.begin(held);
+            let mut waiting = std::pin::pin!(wait.receive());
             assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }
         assert!(freed.load(Ordering::Relaxed), "though somebody may still cut it");
@@ -340,32 +384,59 @@ mod tests {
     async fn half_a_response() -> (DuplexStream, Cut, Download) {
         let (mut upstream, exchange) = exchange(no_body());
         let cut = Cut::default();
+        let wait = cut.wait(pace());
         cut.begin(exchange);
         let answer = async {
             let read = upstream.read(&mut [0; 256]).await.expect("a request");
             assert!(read > 0);
             upstream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").await.expect("room");
         };
-        let head = std::pin::pin!(std::future::poll_fn(|cx| cut.poll_head(cx)));
-        let head = cut.guard(head);
-        let (head, ()) = tokio::join!(head, answer);
-        head.expect("no cut").expect("a head");
-        let body = cut.receive(None);
+        let (received, ()) = tokio::join!(wait.receive(), answer);
+        let (_, body) = received.expect("a head");
         (upstream, cut, body)
+    }
+
+    #[test]
+    fn an_upstream_has_its_time_for_a_head_and_a_client_for_its_body() {
+        let (progress, now) = (Arc::<Progress>::default(), crate::clock::now());
+        let cut = Cut::default();
+        let _wait = cut.wait(Pace::new(Arc::clone(&progress), WITHIN, now));
+        let at = |windows: u32| now + WITHIN * windows;
+        let late = Err(BodyError::Late { within: WITHIN });
+        assert_eq!(cut.due(), Some(at(1)));
+        assert_eq!(cut.check(at(1) - Duration::from_millis(1)), Ok(()));
+        progress.add(MIN_BODY);
+        assert_eq!((cut.check(at(1)), cut.due()), (Ok(()), Some(at(2))), "a body that comes has time");
+        progress.add(MIN_BODY - 1);
+        assert_eq!(cut.check(at(2)), late, "the upstream took too little");
+        progress.set_hungry(true);
+        assert_eq!(
+            cut.check(at(3)),
+            Err(BodyError::Slow { minimum: MIN_BODY, within: WITHIN }),
+            "the client gave too little"
+        );
+        progress.add(1);
+        progress.finish();
+        assert_eq!(cut.check(at(4)), Ok(()), "the last of the body came in this time");
+        assert_eq!(cut.check(at(5)), late);
+    }
+
+    fn is_late(cut: &Cut, now: Instant) -> bool {
+        cut.check(now).is_err()
     }
 
     #[tokio::test]
     async fn a_piece_that_nobody_takes_is_a_stall_and_a_wait_for_the_upstream_is_none() {
         let (_upstream, cut, mut body) = half_a_response().await;
         let now = crate::clock::now();
-        assert!(!cut.is_stalled(now) && !cut.is_stalled(now + STALL / 2));
-        assert!(cut.is_stalled(now + STALL), "nobody asked for the first piece");
+        assert!(!is_late(&cut, now) && !is_late(&cut, now + STALL / 2));
+        assert!(is_late(&cut, now + STALL), "nobody asked for the first piece");
         let next = std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await;
         assert!(next.is_some_and(|frame| frame.is_ok()));
-        assert!(!cut.is_stalled(now + STALL), "it was taken");
+        assert!(!is_late(&cut, now + STALL), "it was taken");
         let mut cx = Context::from_waker(Waker::noop());
         assert!(http_body::Body::poll_frame(Pin::new(&mut body), &mut cx).is_pending());
-        assert!(!cut.is_stalled(now + STALL) && !cut.is_stalled(now + STALL * 9), "the upstream is waited for");
+        assert!(!is_late(&cut, now + STALL) && !is_late(&cut, now + STALL * 9), "the upstream is waited for");
     }
 
     #[tokio::test]
@@ -378,33 +449,33 @@ mod tests {
             assert!(next.is_some_and(|frame| frame.is_ok()));
         }
         drop(body);
-        assert!(!cut.is_stalled(now) && cut.is_stalled(now + STALL), "it waits in the client's connection");
+        assert!(!is_late(&cut, now) && is_late(&cut, now + STALL), "it waits in the client's connection");
     }
 
     #[tokio::test]
     async fn an_upload_that_goes_on_after_the_responses_head_keeps_its_pace() {
         let (_upstream, cut, mut body) = half_a_response().await;
-        let (progress, within, now) = (Arc::<Progress>::default(), Duration::from_secs(30), crate::clock::now());
-        cut.lock().pace = Some(Pace::new(Arc::clone(&progress), within));
+        let (progress, within, now) = (Arc::<Progress>::default(), WITHIN, crate::clock::now());
+        cut.lock().pace = Some(Pace::new(Arc::clone(&progress), within, now));
         let mut cx = Context::from_waker(Waker::noop());
         while http_body::Body::poll_frame(Pin::new(&mut body), &mut cx).is_ready() {}
-        assert!(!cut.is_stalled(now) && !cut.is_stalled(now + within / 2));
+        assert!(!is_late(&cut, now) && !is_late(&cut, now + within / 2));
         progress.add(MIN_BODY);
-        assert!(!cut.is_stalled(now + within), "it came fast enough");
+        assert!(!is_late(&cut, now + within), "it came fast enough");
         progress.add(MIN_BODY - 1);
-        assert!(cut.is_stalled(now + within * 2), "and then it did not");
+        assert!(is_late(&cut, now + within * 2), "and then it did not");
         progress.finish();
-        assert!(!cut.is_stalled(now + within * 9), "nothing is missing of it");
+        assert!(!is_late(&cut, now + within * 9), "nothing is missing of it");
     }
 
     #[tokio::test]
     async fn who_sends_the_request_learns_that_nobody_reads_the_response() {
         let (mut upstream, exchange) = exchange(RequestBody::new(Endless, 10));
         let cut = Cut::default();
+        let wait = cut.wait(pace());
         cut.begin(exchange);
         upstream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").await.expect("room");
-        std::future::poll_fn(|cx| cut.poll_head(cx)).await.expect("a head");
-        let body = cut.receive(None);
+        let (_, body) = wait.receive().await.expect("a head");
         let mut rest = tokio::task::JoinSet::new();
         rest.spawn(body.rest_of_request().expect("a rest"));
         tokio::task::yield_now().await;

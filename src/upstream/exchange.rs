@@ -84,7 +84,7 @@ impl Exchange {
                     continue;
                 }
                 Poll::Pending => {
-                    self.body.set_hungry(false);
+                    self.body.progress().set_hungry(false);
                     return Poll::Pending;
                 }
             }

@@ -13,15 +13,14 @@ mod target;
 mod unsent;
 
 use std::collections::HashSet;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::field::Section;
 use crate::policy::Permit;
+use body::Pace;
 pub use body::{BodyError, Download, Held, RequestBody, Sent};
-use body::{Pace, Progress};
 pub use cut::Cut;
 use exchange::{Exchange, Failure, Outgoing};
 use http1::Head;
@@ -95,6 +94,8 @@ impl Error {
     fn of(target: &Target, failure: Failure) -> Self {
         let target = target.name().to_owned();
         match failure {
+            Failure::Body(BodyError::Cut) => Self::Cut { target },
+            Failure::Body(BodyError::Late { within }) => Self::Timeout { target, timeout: within },
             Failure::Body(source) => Self::RequestBody { target, source },
             Failure::Io(error) => Self::Broken { target, reason: error.to_string() },
             Failure::Unreadable(error) => Self::Broken { target, reason: error.to_string() },
@@ -119,8 +120,8 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Sends what the permit owns. `headers` are complete: identity set, hop-by-hop removed. `cut` ends the exchange. Gives
-    /// the response's head, and its body.
+    /// Sends what the permit owns. `headers` are complete: identity set, hop-by-hop removed. `cut` ends the exchange, which
+    /// begins `now`. Gives the response's head, and its body.
     ///
     /// # Errors
     ///
@@ -133,43 +134,28 @@ impl Upstream {
         headers: &[&Section],
         body: RequestBody,
         cut: &Cut,
+        now: Instant,
     ) -> Result<(Head, Download), Error> {
-        // A body that the upstream does not take would stay for as long as anybody knows of the exchange.
-        self.exchange(target, permit, headers, body, cut).await.inspect_err(|_| cut.cut())
-    }
-
-    async fn exchange(
-        &self,
-        target: &Arc<Target>,
-        permit: Permit,
-        headers: &[&Section],
-        body: RequestBody,
-        cut: &Cut,
-    ) -> Result<(Head, Download), Error> {
-        let name = || target.name().to_owned();
-        body.check_announced().map_err(|source| Error::RequestBody { target: name(), source })?;
-        let place = target.enter().ok_or_else(|| Error::Busy { target: name(), limit: target.in_flight_limit() })?;
-        let progress = Arc::clone(body.progress());
-        let response = pin!(async {
-            let connection = match self.pool.take(target.id()) {
-                Some(connection) => connection,
-                // In a box of its own, so that a request on a kept connection does not carry the size of a handshake.
-                None => {
-                    Idle::new(Box::pin(connect::connect(target)).await.map_err(|error| Error::connect(target, &error))?)
-                }
-            };
-            let (method, path) = (permit.request().method(), permit.request().origin_form(permit.upstream_path()));
-            let request = Outgoing { method, target: &path, headers, body };
-            let max_head = target.max_response_header().max(MIN_HEAD);
-            let back_to = (Arc::clone(&self.pool), target.id());
-            cut.begin(Exchange::new(connection, request, max_head, back_to, place));
-            std::future::poll_fn(|cx| cut.poll_head(cx)).await.map_err(|failure| Error::of(target, failure))
-        });
-        let head = cut.guard(pin!(patient(response, &progress, target))).await;
-        let head = head.ok_or_else(|| Error::Cut { target: name() })???;
-        let pace = (!progress.is_finished()).then(|| Pace::new(progress, target.timeout()));
-        let download = cut.receive(pace);
-        Ok((head, download))
+        let failed = |failure| Error::of(target, failure);
+        let wait = cut.wait(Pace::new(Arc::clone(body.progress()), target.timeout(), now));
+        body.check_announced().map_err(Failure::Body).map_err(failed)?;
+        let busy = || Error::Busy { target: target.name().to_owned(), limit: target.in_flight_limit() };
+        let place = target.enter().ok_or_else(busy)?;
+        let connection = match self.pool.take(target.id()) {
+            Some(connection) => connection,
+            // In a box of its own, so that a request on a kept connection does not carry the size of a handshake.
+            None => {
+                let connected = wait.guard(Box::pin(connect::connect(target)).as_mut()).await;
+                let connected = connected.map_err(Failure::Body).map_err(failed)?;
+                Idle::new(connected.map_err(|error| Error::connect(target, &error))?)
+            }
+        };
+        let (method, path) = (permit.request().method(), permit.request().origin_form(permit.upstream_path()));
+        let request = Outgoing { method, target: &path, headers, body };
+        let max_head = target.max_response_header().max(MIN_HEAD);
+        let back_to = (Arc::clone(&self.pool), target.id());
+        cut.begin(Exchange::new(connection, request, max_head, back_to, place));
+        wait.receive().await.map_err(failed)
     }
 
     /// Once for each generation: closes the idle connections to targets that are no longer in use.
@@ -179,31 +165,5 @@ impl Upstream {
         }
         let in_use: HashSet<u64> = targets.map(|target| target.id()).collect();
         self.pool.keep(&in_use);
-    }
-}
-
-/// Waits for a response's head as long as the target's timeout, counted anew while the client's body still comes.
-async fn patient<T>(
-    mut response: Pin<&mut impl Future<Output = T>>,
-    progress: &Progress,
-    target: &Target,
-) -> Result<T, Error> {
-    let within = target.timeout();
-    loop {
-        let sent = progress.sent();
-        if let Ok(response) = tokio::time::timeout(within, response.as_mut()).await {
-            return Ok(response);
-        }
-        let target = || target.name().to_owned();
-        let came = progress.sent() - sent;
-        let waits_for_upstream =
-            if progress.is_finished() { came == 0 } else { came < MIN_BODY && !progress.is_hungry() };
-        if waits_for_upstream {
-            return Err(Error::Timeout { target: target(), timeout: within });
-        }
-        if came < MIN_BODY && !progress.is_finished() {
-            let source = BodyError::Slow { minimum: MIN_BODY, within };
-            return Err(Error::RequestBody { target: target(), source });
-        }
     }
 }
