@@ -9,17 +9,15 @@ mod wire;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use bytes::Buf as _;
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Sleep;
 
 use super::forward::{Body, Piece};
 use super::framing::{Refusal, Request};
 use super::reply::Reply;
-use super::{Asked, Connection, Error, HEAD_TIMEOUT, Unread};
+use super::{Asked, Connection, Error, Unread};
 use crate::clock;
 use crate::field::Section;
 use crate::upstream::http1::Writer;
@@ -38,10 +36,10 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let wire = Shared::new(stream, self.dialled.port, begin);
-        let mut idle = Idle { since: clock::now(), sleep: pin!(tokio::time::sleep(HEAD_TIMEOUT)) };
         loop {
-            idle.since = clock::now();
-            let read = std::future::poll_fn(|cx| self.poll_request(&wire, &mut idle, cx)).await?;
+            self.waits.turn();
+            let read = std::future::poll_fn(|cx| self.poll_request(&wire, cx)).await?;
+            self.waits.turn();
             let Some(read) = read else { break };
             let (asked, is_head, mut closes) = match read {
                 Ok(request) => {
@@ -79,36 +77,16 @@ impl Connection {
     fn poll_request<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         wire: &Shared<S>,
-        idle: &mut Idle<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Result<Request, Refusal>>, Gone>> {
         let mut wire = wire.lock();
         if let Poll::Ready(read) = wire.poll_request(cx) {
             return Poll::Ready(read);
         }
-        if (self.is_draining() && wire.is_idle()) || idle.is_over(cx) {
+        if (self.is_draining() && wire.is_idle()) || self.waits.is_over() {
             return Poll::Ready(Ok(None));
         }
         Poll::Pending
-    }
-}
-
-/// How long a request is waited for: a timer that is set anew only when it has run out.
-struct Idle<'a> {
-    since: Instant,
-    sleep: Pin<&'a mut Sleep>,
-}
-
-impl Idle<'_> {
-    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
-        while self.sleep.as_mut().poll(cx).is_ready() {
-            let end = self.since + HEAD_TIMEOUT;
-            if clock::now() >= end {
-                return true;
-            }
-            self.sleep.as_mut().reset(end.into());
-        }
-        false
     }
 }
 

@@ -18,9 +18,11 @@ mod open;
 mod records;
 mod reply;
 mod scribe;
+mod seldom;
 mod tasks;
 pub mod tls;
 mod turns;
+mod waits;
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -30,11 +32,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
-use tokio::sync::watch;
 
 use crate::audit::{Audit, DecisionIds};
 use crate::clock;
@@ -55,8 +54,10 @@ use open::Open;
 use records::Judging;
 use reply::{Refusal, Reply};
 use scribe::Scribe;
+use seldom::Seldom;
 use tasks::Tasks;
 pub use tls::server_config;
+use waits::Waits;
 
 /// How long a request's head may take, and how long a connection may be idle between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -113,6 +114,7 @@ pub(super) struct Connection {
     protocol: Protocol,
     /// No request is taken after the current one.
     draining: AtomicBool,
+    waits: Waits,
     memory: Memory,
     open: Open,
     tasks: Tasks,
@@ -248,6 +250,7 @@ impl Connection {
             server_name,
             protocol,
             draining: AtomicBool::new(false),
+            waits: Waits::default(),
             memory: Memory::default(),
             open: Open::default(),
             tasks,
@@ -280,36 +283,39 @@ impl Connection {
         let _last = self.open.last_cut();
         let mut serving = pin!(serving);
         let mut drain_it = Some(drain_it);
-        // Polled when it was woken itself, and not with every packet.
-        let mut rare = FuturesUnordered::new();
-        rare.push(self.next(Rare::of(&self.proxy)));
+        let mut drain = self.proxy.drain.clone();
+        // What seldom happens is not asked for with every packet.
+        let (look, drain, waits) = (pin!(self.look()), pin!(drain.draining()), pin!(self.waits.run_out()));
+        let (mut looking, mut draining, mut waiting) = (Seldom::new(look), Seldom::new(drain), Seldom::new(waits));
         loop {
             tokio::select! {
+                biased;
                 served = serving.as_mut() => break served?,
-                Some((next, source)) = rare.next() => {
-                    match next {
-                        Next::Look => if !self.rejudge() { return Ok(()) },
-                        Next::Drain => if let Some(drain_it) = drain_it.take() {
-                            self.draining.store(true, Ordering::Relaxed);
-                            drain_it(serving.as_mut());
-                        }
-                    }
-                    rare.push(self.next(source));
-                }
+                () = &mut looking => return Ok(()),
+                () = &mut draining, if drain_it.is_some() => if let Some(drain_it) = drain_it.take() {
+                    self.draining.store(true, Ordering::Relaxed);
+                    drain_it(serving.as_mut());
+                },
+                // Whoever waits is woken with us.
+                () = &mut waiting, if !self.waits.is_over() => {}
             }
         }
         tasks.finish().await;
         Ok(())
     }
 
-    async fn next(&self, mut rare: Rare) -> (Next, Rare) {
-        let next = tokio::select! {
-            Ok(()) = rare.generations.changed() => Next::Look,
-            () = self.open.due() => Next::Look,
-            () = rare.drain.draining(), if !rare.draining => Next::Drain,
-        };
-        rare.draining |= matches!(next, Next::Drain);
-        (next, rare)
+    /// Looks at the open requests whenever that is due, until one that was cut does not leave.
+    async fn look(&self) {
+        let mut generations = self.proxy.snapshots.generations();
+        loop {
+            tokio::select! {
+                Ok(()) = generations.changed() => {}
+                () = self.open.due() => {}
+            }
+            if !self.rejudge() {
+                return;
+            }
+        }
     }
 
     fn is_draining(&self) -> bool {
@@ -337,26 +343,5 @@ impl Connection {
     fn refuse(&self, refusal: &Refusal, judging: Judging) -> Reply {
         self.record_refusal(refusal, &judging);
         refusal.reply(&judging.decision, self.protocol == Protocol::Http1)
-    }
-}
-
-/// What seldom happens to a connection.
-enum Next {
-    /// Its open requests are to be looked at.
-    Look,
-    /// The server drains.
-    Drain,
-}
-
-/// Where that comes from.
-struct Rare {
-    generations: watch::Receiver<u64>,
-    drain: Watch,
-    draining: bool,
-}
-
-impl Rare {
-    fn of(proxy: &Proxy) -> Self {
-        Self { generations: proxy.snapshots.generations(), drain: proxy.drain.clone(), draining: false }
     }
 }
