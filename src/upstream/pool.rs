@@ -4,20 +4,20 @@ use std::collections::{BTreeMap, HashSet};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::task::JoinSet;
 
 use super::connect::Stream;
-use crate::clock;
-
-/// How long an idle connection is kept: below the usual keep-alive time of servers, so that we close first.
-const IDLE: Duration = Duration::from_secs(30);
 
 /// How often the idle connections are looked at, whether they are too old or their server has closed them.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// For how many looks an idle connection is kept, half a minute: below the usual keep-alive time of servers, so that we
+/// close first.
+const MAX_LOOKS: u8 = 6;
 
 /// Idle connections kept per target and shard.
 const MAX_IDLE: usize = 32;
@@ -47,8 +47,8 @@ pub(super) struct Pool(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    /// The youngest last.
-    idle: BTreeMap<u64, Vec<(Idle, Instant)>>,
+    /// The youngest last; each with how often it was looked at.
+    idle: BTreeMap<u64, Vec<(Idle, u8)>>,
     /// Whether somebody looks at them.
     watched: bool,
     watch: JoinSet<()>,
@@ -59,10 +59,9 @@ impl Pool {
     pub(super) fn take(&self, target: u64) -> Option<Idle> {
         let mut inner = self.lock();
         let idle = inner.idle.get_mut(&target)?;
-        let now = clock::now();
         loop {
-            let (mut connection, since) = idle.pop()?;
-            if is_alive(&mut connection, since, now) {
+            let (mut connection, _) = idle.pop()?;
+            if is_silent(&mut connection) {
                 return Some(connection);
             }
         }
@@ -79,7 +78,7 @@ impl Pool {
         let mut inner = self.lock();
         let idle = inner.idle.entry(target).or_default();
         if idle.len() < MAX_IDLE {
-            idle.push((connection, clock::now()));
+            idle.push((connection, 0));
         }
         if !std::mem::replace(&mut inner.watched, true) {
             while inner.watch.try_join_next().is_some() {}
@@ -94,10 +93,12 @@ impl Pool {
 
     /// Closes what is too old or was closed by its server. False when nothing is left.
     fn sweep(&self) -> bool {
-        let now = clock::now();
         let mut inner = self.lock();
         inner.idle.retain(|_, idle| {
-            idle.retain_mut(|(connection, since)| is_alive(connection, *since, now));
+            idle.retain_mut(|(connection, looks)| {
+                *looks += 1;
+                *looks < MAX_LOOKS && is_silent(connection)
+            });
             !idle.is_empty()
         });
         inner.watched = !inner.idle.is_empty();
@@ -119,10 +120,7 @@ async fn look(pool: Weak<Pool>) {
 }
 
 /// Whether a connection is silent: one that says anything, were it its end, is not for the next request.
-fn is_alive(connection: &mut Idle, since: Instant, now: Instant) -> bool {
-    if now.saturating_duration_since(since) >= IDLE {
-        return false;
-    }
+fn is_silent(connection: &mut Idle) -> bool {
     let mut byte = [0];
     let mut buffer = ReadBuf::new(&mut byte);
     let read = std::future::poll_fn(|cx| Pin::new(&mut connection.stream).poll_read(cx, &mut buffer));
@@ -181,10 +179,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_is_too_old_after_its_time() {
-        let (_server, mut connection) = connection();
-        let now = clock::now();
-        assert!(is_alive(&mut connection, now, now + IDLE / 2));
-        assert!(!is_alive(&mut connection, now, now + IDLE));
+        let pool = Arc::<Pool>::default();
+        let (_server, connection) = connection();
+        pool.give(1, connection);
+        assert!((1..MAX_LOOKS).all(|_| pool.sweep()));
+        let again = pool.take(1).expect("it is still kept");
+        pool.give(1, again);
+        assert!((1..MAX_LOOKS).all(|_| pool.sweep()), "it was used");
+        assert!(!pool.sweep());
+        assert!(pool.take(1).is_none());
     }
 
     #[test]
