@@ -356,11 +356,9 @@ impl Driver {
     /// Arms the timer with the tunnel's next deadline.
     fn sleep(&mut self, now: Instant, cx: &mut Context<'_>) {
         let deadline = self.shared.lock().tunnel.poll_timeout(now);
-        let Some((deadline, reason)) = deadline else {
-            self.armed = None;
-            return;
-        };
-        if self.armed != Some(deadline) {
+        let Some((deadline, reason)) = deadline else { return };
+        // Most deadlines move on with every packet: a timer that rings too early, now and then, costs less.
+        if self.armed.is_none_or(|armed| deadline < armed) {
             tracing::trace!(reason, "sleeping");
             self.armed = Some(deadline);
             self.sleep.as_mut().reset(deadline.into());
