@@ -26,6 +26,10 @@ pub struct Pattern {
     segments: Box<[Segment]>,
     /// Whether `**` follows the segments.
     rest: bool,
+    /// How every path of the pattern begins that has nothing encoded: most other paths are told by it.
+    begin: Box<str>,
+    /// So many of the segments stand in `begin`.
+    begun: usize,
 }
 
 /// What one segment of a pattern takes.
@@ -210,7 +214,22 @@ impl Pattern {
                 segments.push(segment);
             }
         }
-        Ok(Self { text: text.into(), segments: segments.into(), rest })
+        Ok(Self::new(text.into(), segments, rest))
+    }
+
+    fn new(text: Box<str>, segments: Vec<Segment>, rest: bool) -> Self {
+        let (mut begin, mut begun) = (String::from("/"), 0);
+        let followed = if rest { segments.len() } else { segments.len().saturating_sub(1) };
+        for segment in &segments[..followed] {
+            let Segment::Literal(literal) = segment else { break };
+            if literal.contains('%') {
+                break;
+            }
+            begin += literal;
+            begin.push('/');
+            begun += 1;
+        }
+        Self { text, segments: segments.into(), rest, begin: begin.into(), begun }
     }
 
     /// The pattern as written.
@@ -220,12 +239,16 @@ impl Pattern {
 
     /// Whether this canonical path is one of the pattern's.
     pub(crate) fn matches(&self, path: &str) -> bool {
-        !self.differs_in_text(path) && self.holds_segments_of(path)
+        match path.strip_prefix(&*self.begin) {
+            Some(rest) => self.holds(self.begun, Some(rest)),
+            // What is encoded may mean the same in another spelling.
+            None => path.as_bytes().contains(&b'%') && self.holds(0, path.strip_prefix('/')),
+        }
     }
 
-    fn holds_segments_of(&self, path: &str) -> bool {
-        let mut rest = path.strip_prefix('/');
-        for segment in &self.segments {
+    /// Whether the rest of a path is what the segments from the place `at` on take.
+    fn holds(&self, at: usize, mut rest: Option<&str>) -> bool {
+        for segment in &self.segments[at..] {
             let Some(path) = rest else { return false };
             // Segments are short: a plain search is quicker than one that looks at many bytes at once.
             let end = path.bytes().position(|byte| byte == b'/');
@@ -239,19 +262,6 @@ impl Pattern {
             None => !self.rest,
             Some(rest) => self.rest && !rest.is_empty() && !rest.starts_with('/'),
         }
-    }
-
-    /// Whether a path is seen to be another before any segment is looked at: most are. What is encoded on either side
-    /// may mean the same in another spelling, so nothing is said of that here.
-    fn differs_in_text(&self, path: &str) -> bool {
-        for (own, other) in self.text.bytes().zip(path.bytes()) {
-            match own {
-                b'*' | b'{' | b'%' => return false,
-                _ if own == other => {}
-                _ => return other != b'%',
-            }
-        }
-        false
     }
 
     /// What the parameter `name` is in a matching path. Hexadecimal digits are in lower case, so that one resource has one
@@ -285,7 +295,7 @@ impl Pattern {
         if text.is_empty() {
             return Self::parse("/").ok();
         }
-        Some(Self { text: text.into(), segments: self.segments.clone(), rest: false })
+        Some(Self::new(text.into(), self.segments.to_vec(), false))
     }
 
     /// The patterns that a deny rule or a limit stands for which names this one.
@@ -298,7 +308,7 @@ impl Pattern {
         }
         let empty = Segment::Literal(Box::default());
         let segments = self.segments.iter().cloned().chain([empty]).collect();
-        vec![Self { text: self.text.clone(), segments, rest: false }, self]
+        vec![Self::new(self.text.clone(), segments, false), self]
     }
 
     /// Whether some path is in both.
@@ -335,15 +345,12 @@ impl Pattern {
     /// The pattern `/` stands for the base with and without a trailing slash, hence up to two patterns.
     pub(crate) fn under(&self, base: &str) -> Vec<Self> {
         let prefix = || base.split('/').skip(1).map(|segment| Segment::Literal(segment.into()));
-        let joined = Self {
-            text: format!("{base}{}", self.text).into(),
-            segments: prefix().chain(self.segments.iter().cloned()).collect(),
-            rest: self.rest,
-        };
+        let segments = prefix().chain(self.segments.iter().cloned()).collect();
+        let joined = Self::new(format!("{base}{}", self.text).into(), segments, self.rest);
         if base.is_empty() || &*self.text != "/" {
             return vec![joined];
         }
-        vec![Self { text: base.into(), segments: prefix().collect(), rest: false }, joined]
+        vec![Self::new(base.into(), prefix().collect(), false), joined]
     }
 }
 
