@@ -25,19 +25,6 @@ pub enum KeyPart {
     Path(Box<str>),
 }
 
-impl KeyPart {
-    /// The word in `key`, and the parameter that it names.
-    fn name(&self) -> (&'static str, &str) {
-        match self {
-            Self::User => ("user", ""),
-            Self::Client => ("client", ""),
-            Self::Tunnel => ("tunnel", ""),
-            Self::Api => ("api", ""),
-            Self::Path(name) => ("path.", name),
-        }
-    }
-}
-
 /// A rate limit. There is one bucket per limit and key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
@@ -59,10 +46,17 @@ pub(crate) fn append(key: &mut String, part: &KeyPart, value: &str) {
     if !key.is_empty() {
         key.push(' ');
     }
-    let (word, parameter) = part.name();
-    key.push_str(word);
-    key.push_str(parameter);
-    key.push('=');
+    match part {
+        KeyPart::User => key.push_str("user="),
+        KeyPart::Client => key.push_str("client="),
+        KeyPart::Tunnel => key.push_str("tunnel="),
+        KeyPart::Api => key.push_str("api="),
+        KeyPart::Path(name) => {
+            key.push_str("path.");
+            key.push_str(name);
+            key.push('=');
+        }
+    }
     if value.len() > MAX_VALUE {
         key.push_str("sha256:");
         for byte in Sha256::digest(value.as_bytes()) {
