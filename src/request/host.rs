@@ -10,7 +10,7 @@ const MAX_LABEL: usize = 63;
 pub(super) fn read(value: &[u8], port: u16) -> Result<Box<str>, Malformed> {
     let name = if is_plain(value) { value } else { strip_port(value, port)? };
     let name = name.strip_suffix(b".").unwrap_or(name);
-    if name.len() > MAX_NAME || !has_labels(name) {
+    if name.len() > MAX_NAME || !name.split(|&byte| byte == b'.').all(is_label) {
         return Err(Malformed::HostSyntax);
     }
     if name.rsplit(|&byte| byte == b'.').next().is_some_and(ends_in_number) {
@@ -35,30 +35,19 @@ fn strip_port(value: &[u8], port: u16) -> Result<&[u8], Malformed> {
     if value.first() == Some(&b'[') {
         return Err(Malformed::IpLiteral);
     }
-    let Some(colon) = value.iter().position(|&byte| byte == b':') else { return Ok(value) };
+    let colon = value.iter().position(|&byte| byte == b':').ok_or(Malformed::HostSyntax)?;
     let got = read_port(&value[colon + 1..]).ok_or(Malformed::HostSyntax)?;
     if got != port {
         return Err(Malformed::PortDiffers { expected: port, got });
     }
-    Ok(&value[..colon])
+    let name = &value[..colon];
+    if is_plain(name) { Ok(name) } else { Err(Malformed::HostSyntax) }
 }
 
-/// Whether all labels are letters, digits and hyphens, none of these at the ends: the A-label syntax of RFC 5890 section
-/// 2.3.1.
-fn has_labels(name: &[u8]) -> bool {
-    let mut length = 0;
-    let mut last = b'.';
-    for &byte in name {
-        match byte {
-            b'.' if last == b'.' || last == b'-' => return false,
-            b'.' => length = 0,
-            b'-' if last == b'.' => return false,
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' if length < MAX_LABEL => length += 1,
-            _ => return false,
-        }
-        last = byte;
-    }
-    !matches!(last, b'.' | b'-')
+/// Whether a part of what is plain is a label, with hyphens only between other characters: the A-label syntax of RFC 5890
+/// section 2.3.1.
+fn is_label(part: &[u8]) -> bool {
+    (1..=MAX_LABEL).contains(&part.len()) && part.first() != Some(&b'-') && part.last() != Some(&b'-')
 }
 
 /// Whether a name with this last label is an IPv4 address in one of its many spellings.
