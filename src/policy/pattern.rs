@@ -239,20 +239,19 @@ impl Pattern {
 
     /// Whether this canonical path is one of the pattern's.
     pub(crate) fn matches(&self, path: &str) -> bool {
-        match path.strip_prefix(&*self.begin) {
-            Some(rest) => self.holds(self.begun, Some(rest)),
-            // What is encoded may mean the same in another spelling.
-            None => path.as_bytes().contains(&b'%') && self.holds(0, path.strip_prefix('/')),
+        let same = self.begin.bytes().zip(path.bytes()).take_while(|(own, other)| own == other).count();
+        if same == self.begin.len() {
+            return self.holds(self.begun, Some(&path[same..]));
         }
+        // What is encoded may mean the same in another spelling.
+        path.as_bytes().get(same) == Some(&b'%') && self.holds(0, path.strip_prefix('/'))
     }
 
     /// Whether the rest of a path is what the segments from the place `at` on take.
     fn holds(&self, at: usize, mut rest: Option<&str>) -> bool {
         for segment in &self.segments[at..] {
             let Some(path) = rest else { return false };
-            // Segments are short: a plain search is quicker than one that looks at many bytes at once.
-            let end = path.bytes().position(|byte| byte == b'/');
-            let (part, tail) = end.map_or((path, None), |end| (&path[..end], Some(&path[end + 1..])));
+            let (part, tail) = first_segment(path);
             if !segment.accepts(part) {
                 return false;
             }
@@ -268,7 +267,11 @@ impl Pattern {
     /// spelling.
     pub(crate) fn bind<'p>(&self, name: &str, path: &'p str) -> Option<Cow<'p, str>> {
         let (at, segment) = self.segments.iter().enumerate().find(|(_, segment)| names(segment, name))?;
-        let text = path.strip_prefix('/')?.split('/').nth(at)?;
+        let mut path = path.strip_prefix('/')?;
+        for _ in 0..at {
+            path = first_segment(path).1?;
+        }
+        let (text, _) = first_segment(path);
         let kind = if let Segment::One { kind, .. } = segment { *kind } else { None };
         Some(match kind {
             Some(SegmentType::Uuid | SegmentType::Hex) => text.to_ascii_lowercase().into(),
@@ -358,6 +361,13 @@ impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+/// The first segment of a path without the slash before it, and what follows the slash behind it.
+fn first_segment(path: &str) -> (&str, Option<&str>) {
+    // Segments are short: a plain search is quicker than one that looks at many bytes at once.
+    let end = path.bytes().position(|byte| byte == b'/');
+    end.map_or((path, None), |end| (&path[..end], Some(&path[end + 1..])))
 }
 
 fn names(segment: &Segment, wanted: &str) -> bool {
