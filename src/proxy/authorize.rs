@@ -8,8 +8,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::memory::Who;
 use super::open::{OpenRequest, Place};
-use super::records::{Excerpt, Judging};
+use super::records::{self, Excerpt, Judging};
 use super::reply::Refusal;
 use super::{Connection, Unread};
 use crate::audit::Staged;
@@ -28,7 +29,7 @@ use crate::{clock, telemetry};
 pub(super) struct Cleared {
     /// To be had when its record is written.
     pub(super) permit: Staged<Permit>,
-    pub(super) identity: Identity,
+    pub(super) who: Arc<Who>,
     /// Of the snapshot by which it was judged.
     pub(super) generation: u64,
     pub(super) target: Arc<Target>,
@@ -53,21 +54,27 @@ impl Connection {
         let bundle = snapshot.bundle.as_ref().ok_or_else(Refusal::closed)?;
         let entry = bundle.entry(canonical.host());
         self.check_host(entry.map(|entry| &entry.host), canonical.host())?;
-        let login = authn::renew(&self.caller.login, &snapshot.users).ok_or_else(Refusal::revoked)?;
+        let login = || authn::renew(&self.caller.login, &snapshot.users).ok_or_else(Refusal::revoked);
         judging.api = entry.and_then(|entry| entry.api(canonical.path())).cloned();
         // Nothing of an API that this person does not know of may show in an answer, not even how it reads requests.
-        let known = judging.api.as_ref().filter(|api| {
-            let see = || policy::is_visible(bundle, api, &Evidence::of(&login));
+        let see = |api: &Arc<Api>| {
+            let see = || Ok(policy::is_visible(bundle, api, &Evidence::of(&login()?)));
             self.memory.sees(snapshot.generation, api, see)
-        });
-        let known = known.map(|api| &**api);
+        };
+        let is_known = judging.api.as_ref().map_or(Ok(false), see)?;
+        let known = judging.api.as_deref().filter(|_| is_known);
         admit_oddities(bundle, &canonical).map_err(|malformed| Refusal::malformed(&malformed))?;
         let evidence = self.evidence(headers, &canonical, known, &snapshot, judging.at).await?;
         let verified = evidence.as_deref();
         judging.token = verified.map(|verified| Arc::clone(&verified.token));
-        let identity = self.agree(login, verified, &snapshot).inspect_err(|_| self.alarm(verified, judging))?;
+        let find_out = || {
+            let identity = self.agree(login()?, verified, &snapshot).inspect_err(|_| self.alarm(verified, judging))?;
+            let text = records::text(&identity, judging.token.as_ref());
+            Ok(Who::new(identity, text))
+        };
+        let who = self.memory.who(snapshot.generation, judging.token.as_ref(), canonical.host(), find_out)?;
         let kept = canonical.clone();
-        let permit = match policy::decide(bundle, &identity, canonical) {
+        let permit = match policy::decide(bundle, &who.identity, canonical) {
             Decision::Allow(permit) => permit,
             Decision::Deny(denial) => {
                 judging.rule = denial.rule().cloned();
@@ -80,20 +87,12 @@ impl Connection {
         refuse_upgrade(headers)?;
         let target = snapshot.targets.get(permit.api().name.as_str()).cloned().ok_or_else(Refusal::closed)?;
         let room = self.charge(&permit, snapshot.generation, judging.at.now)?;
-        let record = self.record_allowed(&identity, snapshot.generation, room.as_ref(), judging);
+        let record = self.record_allowed(&who, room.as_ref(), judging);
         let room = room.as_ref().map(RoomFields::of);
         let cut = Cut::default();
         let open = OpenRequest::new(kept, evidence, cut.clone(), target.timeout(), judging.at);
         let place = self.open.enter(self, open, flight);
-        Ok(Cleared {
-            permit: record.before(permit),
-            identity,
-            generation: snapshot.generation,
-            target,
-            room,
-            cut,
-            place,
-        })
+        Ok(Cleared { permit: record.before(permit), who, generation: snapshot.generation, target, room, cut, place })
     }
 
     /// Address, server name and Host must name the same host.

@@ -12,7 +12,7 @@ use super::Connection;
 use super::authorize::{Cleared, RoomFields};
 use super::challenges::strip_connection_logins;
 use super::exchange::Exchange;
-use super::headers::{self, Asserted, Assertion, Crossing, Scheme};
+use super::headers::{self, Asserted, Assertion, Crossing, NotAsserted, Scheme};
 use super::records::Judging;
 use super::reply::{RATE_LIMIT, RATE_LIMIT_POLICY, Refusal, Reply};
 use crate::clock;
@@ -55,13 +55,14 @@ impl Connection {
     where
         B: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Send + 'static,
     {
-        let Cleared { permit, identity, generation, target, room, cut, place } = cleared;
+        let Cleared { permit, who, generation, target, room, cut, place } = cleared;
         let mut body = RequestBody::new(body, target.max_body());
         let exchange = Exchange::begin(judging, permit.record().clone(), body.sent(), place);
         cross(&mut headers, &permit);
         headers::say_decision(judging.decision, &mut headers);
         assert_facts(&permit, &mut headers).map_err(|refusal| exchange.refused(refusal))?;
-        let word = self.word(&permit, &identity, generation).map_err(|refusal| exchange.refused(refusal))?;
+        let asserted = who.asserted(|| self.assert(&permit, &who.identity));
+        let asserted = asserted.map_err(|error| exchange.refused(Refusal::headers(error)))?;
         body.hold(exchange.clone());
         let permit = self.proxy.scribe.commit(permit).await.map_err(Refusal::audit_unavailable)?;
         if self.proxy.snapshots.load().generation != generation {
@@ -69,7 +70,7 @@ impl Connection {
             self.rejudge();
         }
         let sent_at = clock::now();
-        let sent = self.proxy.upstream.send(&target, permit, &[word.lines(), &headers], body, &cut, sent_at).await;
+        let sent = self.proxy.upstream.send(&target, permit, &[asserted.lines(), &headers], body, &cut, sent_at).await;
         let (Head { status, mut headers }, body) = sent.map_err(|error| {
             if error.is_upstreams() {
                 exchange.upstream_failed();
@@ -100,20 +101,16 @@ impl Connection {
 }
 
 impl Connection {
-    /// Who asks.
-    fn word(&self, permit: &Permit, identity: &Identity, generation: u64) -> Result<Arc<Asserted>, Refusal> {
-        let host = permit.request().host();
-        let make = || {
-            Asserted::new(&Assertion {
-                user: identity.subject().as_str(),
-                groups: &groups(identity),
-                session: identity.tunnel().session,
-                source: identity.tunnel().source.ip(),
-                host,
-                scheme: if self.dialled.port == 443 { Scheme::Https } else { Scheme::Http },
-            })
-        };
-        self.memory.word(generation, identity.token(), host, make).map_err(Refusal::headers)
+    /// Says who asks.
+    fn assert(&self, permit: &Permit, identity: &Identity) -> Result<Asserted, NotAsserted> {
+        Asserted::new(&Assertion {
+            user: identity.subject().as_str(),
+            groups: &groups(identity),
+            session: identity.tunnel().session,
+            source: identity.tunnel().source.ip(),
+            host: permit.request().host(),
+            scheme: if self.dialled.port == 443 { Scheme::Https } else { Scheme::Http },
+        })
     }
 }
 

@@ -1,14 +1,14 @@
 //! What a connection remembers of its last request: clients ask one host with one token again and again.
 //!
-//! Facts of one generation, never decisions: which API the login sees, what a token proves, how its person is told to
-//! upstreams and in records, and which buckets a request is charged to. Whether the token still counts, and whether
-//! there is room, is asked anew each time.
+//! Facts of one generation, never decisions: which API the login sees, what a token proves, who asks and how they are
+//! told to upstreams and in records, and which buckets a request is charged to. Whether the token still counts, and
+//! whether there is room, is asked anew each time.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::audit::CallerText;
-use crate::identity::Token;
 use crate::identity::authn;
+use crate::identity::{Identity, Token};
 use crate::limits::Bucket;
 use crate::policy::{Api, Charge};
 
@@ -27,8 +27,7 @@ struct Last {
     generation: u64,
     api: Option<LastApi>,
     token: Option<LastToken>,
-    word: Option<LastWord>,
-    caller: Option<LastCaller>,
+    who: Option<LastWho>,
     buckets: Option<LastBuckets>,
 }
 
@@ -43,15 +42,33 @@ struct LastToken {
     verdict: authn::Verdict,
 }
 
-struct LastWord {
+struct LastWho {
     token: Option<Arc<Token>>,
     host: Box<str>,
-    word: Arc<Asserted>,
+    who: Arc<Who>,
 }
 
-struct LastCaller {
-    token: Option<Arc<Token>>,
-    text: Arc<CallerText>,
+/// Who asks for something of one host.
+pub(super) struct Who {
+    pub(super) identity: Identity,
+    /// What records say of them.
+    pub(super) text: CallerText,
+    asserted: OnceLock<Asserted>,
+}
+
+impl Who {
+    pub(super) fn new(identity: Identity, text: CallerText) -> Self {
+        Self { identity, text, asserted: OnceLock::new() }
+    }
+
+    /// What the host's upstream is told of them; made for the first request that goes there.
+    pub(super) fn asserted<E>(&self, make: impl FnOnce() -> Result<Asserted, E>) -> Result<&Asserted, E> {
+        if let Some(asserted) = self.asserted.get() {
+            return Ok(asserted);
+        }
+        let made = make()?;
+        Ok(self.asserted.get_or_init(|| made))
+    }
 }
 
 struct LastBuckets {
@@ -61,16 +78,19 @@ struct LastBuckets {
 
 impl Memory {
     /// Whether the login of this connection sees an API of this generation.
-    pub(super) fn sees(&self, generation: u64, api: &Arc<Api>, see: impl FnOnce() -> bool) -> bool {
+    pub(super) fn sees<E>(
+        &self,
+        generation: u64,
+        api: &Arc<Api>,
+        see: impl FnOnce() -> Result<bool, E>,
+    ) -> Result<bool, E> {
         let mut last = self.last(generation);
-        match &last.api {
-            Some(last) if Arc::ptr_eq(&last.api, api) => last.sees,
-            Some(_) | None => {
-                let sees = see();
-                last.api = Some(LastApi { api: Arc::clone(api), sees });
-                sees
-            }
+        if let Some(last) = last.api.as_ref().filter(|last| Arc::ptr_eq(&last.api, api)) {
+            return Ok(last.sees);
         }
+        let sees = see()?;
+        last.api = Some(LastApi { api: Arc::clone(api), sees });
+        Ok(sees)
     }
 
     /// What was verified in this generation of the token in this header.
@@ -88,39 +108,22 @@ impl Memory {
         self.last(generation).token = Some(LastToken { authorization: authorization.into(), verdict });
     }
 
-    /// The word about the login of this connection with this very token, for this host; made if it is another.
-    pub(super) fn word<E>(
+    /// Who the login of this connection is with this very token, for this host; found out if it is another.
+    pub(super) fn who<E>(
         &self,
         generation: u64,
         token: Option<&Arc<Token>>,
         host: &str,
-        make: impl FnOnce() -> Result<Asserted, E>,
-    ) -> Result<Arc<Asserted>, E> {
+        find_out: impl FnOnce() -> Result<Who, E>,
+    ) -> Result<Arc<Who>, E> {
         let mut last = self.last(generation);
-        let same = |last: &&LastWord| *last.host == *host && is_same(last.token.as_ref(), token);
-        if let Some(last) = last.word.as_ref().filter(same) {
-            return Ok(Arc::clone(&last.word));
+        let same = |last: &&LastWho| *last.host == *host && is_same(last.token.as_ref(), token);
+        if let Some(last) = last.who.as_ref().filter(same) {
+            return Ok(Arc::clone(&last.who));
         }
-        let word = Arc::new(make()?);
-        last.word = Some(LastWord { token: token.cloned(), host: host.into(), word: Arc::clone(&word) });
-        Ok(word)
-    }
-
-    /// What records say of the login of this connection with this very token; written if it is another.
-    pub(super) fn caller(
-        &self,
-        generation: u64,
-        token: Option<&Arc<Token>>,
-        write: impl FnOnce() -> CallerText,
-    ) -> Arc<CallerText> {
-        let mut last = self.last(generation);
-        let same = |last: &&LastCaller| is_same(last.token.as_ref(), token);
-        if let Some(last) = last.caller.as_ref().filter(same) {
-            return Arc::clone(&last.text);
-        }
-        let text = Arc::new(write());
-        last.caller = Some(LastCaller { token: token.cloned(), text: Arc::clone(&text) });
-        text
+        let who = Arc::new(find_out()?);
+        last.who = Some(LastWho { token: token.cloned(), host: host.into(), who: Arc::clone(&who) });
+        Ok(who)
     }
 
     /// The buckets of these charges; named if they are others.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 
 use super::Connection;
+use super::memory::Who;
 use super::reply::Refusal;
 use crate::audit::{self, CallerText, DecisionId, Outcome};
 use crate::clock::Moment;
@@ -82,21 +83,13 @@ impl Judging {
 
 impl Connection {
     /// The record that stands before the request leaves.
-    pub(super) fn record_allowed(
-        &self,
-        identity: &Identity,
-        generation: u64,
-        room: Option<&Room<'_>>,
-        judging: &Judging,
-    ) -> audit::Record {
+    pub(super) fn record_allowed(&self, who: &Who, room: Option<&Room<'_>>, judging: &Judging) -> audit::Record {
         self.proxy.meters.allowed.increment(1);
         let limits = room.map(|room| [audit::Limit { id: room.limit, remaining: u64::from(room.remaining) }]);
         let limits = limits.as_ref().map_or(&[][..], |limits| &limits[..]);
         let rule = judging.rule.as_ref().map(RuleId::as_str);
         let said = Said { outcome: Outcome::Allow, reason: ALLOWED, rule };
-        let token = judging.token.as_ref();
-        let caller = self.memory.caller(generation, token, || text(identity, token));
-        self.with_record(&said, judging, (identity, &caller), limits, |record| {
+        self.with_record(&said, judging, (&who.identity, &who.text), limits, |record| {
             self.proxy.scribe.stage(judging.at.wall, record)
         })
     }
@@ -190,7 +183,7 @@ impl Connection {
 }
 
 /// What records say of an identity and its token.
-fn text(identity: &Identity, token: Option<&Arc<Token>>) -> CallerText {
+pub(super) fn text(identity: &Identity, token: Option<&Arc<Token>>) -> CallerText {
     let tunnel = identity.tunnel();
     CallerText::of(&audit::Caller {
         user: identity.subject().as_str(),
