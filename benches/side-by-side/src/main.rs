@@ -49,7 +49,7 @@ enum Command {
     PlainProxy { folder: PathBuf },
     /// Wait until all parts answer and the server is ready.
     Ready { folder: PathBuf },
-    /// One round; a line of JSON.
+    /// A slice of a round; a line of JSON.
     Load {
         folder: PathBuf,
         #[command(flatten)]
@@ -68,7 +68,12 @@ enum Command {
         stall: stall::Stall,
     },
     /// The table of the lines that `load` printed; exit code 1 when a floor is missed.
-    Report { file: PathBuf },
+    Report {
+        file: PathBuf,
+        /// So many lines of a kind are one round.
+        #[arg(long)]
+        slices: usize,
+    },
 }
 
 /// The exit code of trouble; 1 is a floor that is missed.
@@ -111,7 +116,9 @@ async fn run(command: Command) -> Result<ExitCode> {
             }
             return tell(&Verdict { text: "\n".to_owned(), holds });
         }
-        Command::Report { file } => return tell(&report::rounds(&std::fs::read_to_string(file)?)?),
+        Command::Report { file, slices } => {
+            return tell(&report::rounds(&std::fs::read_to_string(file)?, slices)?);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::idle::Memory;
 use crate::load::{Door, Round, Work};
@@ -58,6 +58,27 @@ impl Spread {
 }
 
 impl Round {
+    /// Both together; quantiles are the means of theirs.
+    fn and(self, other: Self) -> Self {
+        let requests = self.requests + other.requests;
+        let mean = |a: f64, b: f64| (a * self.requests as f64 + b * other.requests as f64) / requests as f64;
+        Self {
+            door: self.door,
+            work: self.work,
+            requests,
+            bytes: self.bytes + other.bytes,
+            wall_s: self.wall_s + other.wall_s,
+            cpu_s: self.cpu_s + other.cpu_s,
+            cpu_ticks_s: self.cpu_ticks_s + other.cpu_ticks_s,
+            client_cpu_s: self.client_cpu_s + other.client_cpu_s,
+            p50_us: mean(self.p50_us, other.p50_us),
+            p99_us: mean(self.p99_us, other.p99_us),
+            packets_down: self.packets_down + other.packets_down,
+            packets_up: self.packets_up + other.packets_up,
+            duplicate_bytes: self.duplicate_bytes + other.duplicate_bytes,
+        }
+    }
+
     /// CPU in the unit of the work: us per request, or ms per GiB.
     fn cost(&self) -> f64 {
         match self.work {
@@ -79,12 +100,16 @@ impl Round {
     }
 }
 
-/// The table of all rounds, in the order in which they were run.
-pub(crate) fn rounds(lines: &str) -> Result<Verdict> {
+/// The table of all rounds, each of so many slices, in the order in which they were run.
+pub(crate) fn rounds(lines: &str, slices: usize) -> Result<Verdict> {
     let mut by_work: BTreeMap<Work, BTreeMap<Door, Vec<Round>>> = BTreeMap::new();
     for line in lines.lines() {
-        let round: Round = serde_json::from_str(line).context("a line of `load`")?;
-        by_work.entry(round.work).or_default().entry(round.door).or_default().push(round);
+        let slice: Round = serde_json::from_str(line).context("a line of `load`")?;
+        by_work.entry(slice.work).or_default().entry(slice.door).or_default().push(slice);
+    }
+    for all in by_work.values_mut().flat_map(BTreeMap::values_mut) {
+        ensure!(all.len().is_multiple_of(slices), "{} slices are no rounds of {slices}", all.len());
+        *all = all.chunks(slices).filter_map(|slices| slices.iter().cloned().reduce(Round::and)).collect();
     }
     let mut verdict = Verdict { text: String::new(), holds: true };
     for (work, doors) in &by_work {
@@ -146,13 +171,9 @@ fn table(work: Work, doors: &BTreeMap<Door, Vec<Round>>, verdict: &mut Verdict) 
     Ok(())
 }
 
-/// The ratio of the medians; its interval are the least and the greatest ratio of two rounds that were neighbours.
+/// The ratios of the rounds: a machine that is faster for a while is so for both.
 fn ratio(rounds: &[Round], plain: &[Round], value: fn(&Round) -> f64) -> Result<Spread> {
-    let pairs = rounds.iter().zip(plain).map(|(own, peer)| value(own) / value(peer));
-    let pairs = Spread::of(pairs).context("a pair of rounds")?;
-    let median = |rounds: &[Round]| Spread::of(rounds.iter().map(value)).map(|spread| spread.median);
-    let median = median(rounds).zip(median(plain)).map(|(own, peer)| own / peer).context("a round")?;
-    Ok(Spread { median, ..pairs })
+    Spread::of(rounds.iter().zip(plain).map(|(own, peer)| value(own) / value(peer))).context("a pair of rounds")
 }
 
 /// Threads that ended took their schedstat with them; and an inner retransmission never happens.
@@ -265,7 +286,7 @@ mod tests {
     fn a_ratio_above_the_floor_fails_and_one_at_the_floor_holds() {
         let run = |cost| {
             let plain = round(Door::Plain, Work::Bulk, 1.0);
-            rounds(&lines(&[plain, round(Door::Tunnel80, Work::Bulk, cost)])).unwrap()
+            rounds(&lines(&[plain, round(Door::Tunnel80, Work::Bulk, cost)]), 1).unwrap()
         };
         assert!(run(2.0).holds);
         assert!(!run(2.01).holds);
@@ -274,9 +295,20 @@ mod tests {
     }
 
     #[test]
+    fn a_round_is_the_sum_of_its_slices_and_has_one_ratio() {
+        // The machine is twice as fast in the second round.
+        let costs = [(4.0, 5.0), (6.0, 7.0), (2.0, 2.0), (3.0, 3.5)];
+        let slices = costs
+            .map(|(plain, tunnel)| [round(Door::Plain, Work::Bulk, plain), round(Door::Tunnel80, Work::Bulk, tunnel)]);
+        let text = rounds(&lines(&slices.concat()), 2).unwrap().text;
+        assert!(text.contains("of 2 rounds") && text.contains("1.15 [1.10..1.20]"), "{text}");
+        assert!(rounds(&lines(&slices.concat()), 3).is_err(), "a slice is missing");
+    }
+
+    #[test]
     fn port_443_is_reported_and_not_judged() {
         let all = [(Door::Plain, 1.0), (Door::Tunnel80, 1.1), (Door::Tunnel443, 9.0)];
-        let verdict = rounds(&lines(&all.map(|(door, cost)| round(door, Work::Small, cost)))).unwrap();
+        let verdict = rounds(&lines(&all.map(|(door, cost)| round(door, Work::Small, cost))), 1).unwrap();
         assert!(verdict.holds);
         assert!(verdict.text.contains("9.00"), "{}", verdict.text);
     }
@@ -287,7 +319,7 @@ mod tests {
         let ended = Round { cpu_ticks_s: 1.5, ..round(Door::Tunnel80, Work::Bulk, 1.0) };
         let twice = Round { duplicate_bytes: 1, ..round(Door::Tunnel80, Work::Bulk, 1.0) };
         for (tunnel, told) in [(ended, "DOUBT"), (twice, "sent twice")] {
-            let verdict = rounds(&lines(&[plain.clone(), tunnel])).unwrap();
+            let verdict = rounds(&lines(&[plain.clone(), tunnel]), 1).unwrap();
             assert!(verdict.text.contains(told) && !verdict.holds, "{}", verdict.text);
         }
     }
@@ -296,7 +328,7 @@ mod tests {
     fn wall_time_stands_beside_cpu() {
         let plain = round(Door::Plain, Work::Bulk, 1.0);
         let tunnel = Round { wall_s: 3.0, ..round(Door::Tunnel80, Work::Bulk, 1.5) };
-        let text = rounds(&lines(&[plain, tunnel])).unwrap().text;
+        let text = rounds(&lines(&[plain, tunnel]), 1).unwrap().text;
         assert!(text.contains("1.50 [1.50..1.50]") && text.contains("3.00 [3.00..3.00]"), "{text}");
     }
 

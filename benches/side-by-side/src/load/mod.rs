@@ -63,7 +63,7 @@ pub(crate) struct Load {
     pid: u32,
 }
 
-/// One round, as one line of JSON.
+/// A slice of a round, as one line of JSON, or a whole one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Round {
     pub(crate) door: Door,
