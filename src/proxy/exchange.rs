@@ -3,20 +3,20 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::open::Place;
 use super::records::Judging;
 use super::reply::Refusal;
 use crate::audit::{self, DecisionId};
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::identity::SessionId;
 use crate::upstream::Sent;
 
 /// Held by the request's body, by the response's, and by each of its pieces; the last one ends it.
 pub(super) struct Exchange {
     decision: DecisionId,
-    started: Instant,
+    watch: Stopwatch,
     sent: Sent,
     /// Not set when the client got no head.
     head: OnceLock<Head>,
@@ -39,7 +39,7 @@ impl Exchange {
     pub(super) fn begin(judging: &Judging, record: audit::Record, sent: Sent, place: Place) -> Arc<Self> {
         Arc::new(Self {
             decision: judging.decision,
-            started: judging.at.now,
+            watch: judging.watch,
             sent,
             head: OnceLock::new(),
             bytes: AtomicU64::new(0),
@@ -122,7 +122,7 @@ impl Drop for Exchange {
             result: self.result(),
             bytes: self.bytes.load(Ordering::Relaxed),
             request_bytes: self.sent.bytes(),
-            took: clock::now().saturating_duration_since(self.started),
+            took: self.watch.elapsed(),
             upstream: head.and_then(|head| head.upstream),
         });
         self.place.connection().proxy.scribe.note(clock::wall(), &record);

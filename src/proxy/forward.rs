@@ -15,7 +15,7 @@ use super::exchange::Exchange;
 use super::headers::{self, Asserted, Assertion, Crossing, NotAsserted, Scheme};
 use super::records::Judging;
 use super::reply::{RATE_LIMIT, RATE_LIMIT_POLICY, Refusal, Reply};
-use crate::clock;
+use crate::clock::Stopwatch;
 use crate::field::{Line, Section};
 use crate::identity::{Group, Identity, StatedGroups};
 use crate::policy::{Authorization, Permit};
@@ -69,15 +69,16 @@ impl Connection {
             // The connection, which judges open requests again, may not have had its turn.
             self.rejudge();
         }
-        let sent_at = clock::now();
-        let sent = self.proxy.upstream.send(&target, permit, &[asserted.lines(), &headers], body, &cut, sent_at).await;
+        let watch = Stopwatch::start();
+        let sent =
+            self.proxy.upstream.send(&target, permit, &[asserted.lines(), &headers], body, &cut, judging.at.now).await;
         let (Head { status, mut headers }, body) = sent.map_err(|error| {
             if error.is_upstreams() {
                 exchange.upstream_failed();
             }
             exchange.refused(Refusal::upstream(&error))
         })?;
-        let upstream = clock::now().saturating_duration_since(sent_at);
+        let upstream = watch.elapsed();
         self.proxy.meters.upstream.record(upstream.as_secs_f64());
         exchange.answered(status.as_u16(), Some(upstream));
         if let Some(rest) = body.rest_of_request() {

@@ -331,7 +331,7 @@ impl Connection {
         let at = clock::moment();
         let mut judging = Judging::begin(self.proxy.decisions.next(at.wall), at);
         let authorized = self.authorize(read, &headers, &mut judging).await;
-        self.proxy.meters.decision.record(judging.elapsed());
+        self.proxy.meters.decision.record(judging.watch.elapsed().as_secs_f64());
         let answer = match authorized {
             Ok(cleared) => self.forward(cleared, headers, body, &mut judging).await,
             Err(refusal) => Err(refusal),

@@ -12,13 +12,13 @@ use super::Connection;
 use super::memory::Who;
 use super::reply::Refusal;
 use crate::audit::{self, CallerText, DecisionId, Outcome};
-use crate::clock::Moment;
+use crate::clock::{Moment, Stopwatch};
 use crate::identity::authn::{Person, Verified};
 use crate::identity::{Identity, Token};
 use crate::limits::Room;
 use crate::policy::{self, Api, Bundle, RuleId};
 use crate::request::CanonicalRequest;
-use crate::{clock, telemetry};
+use crate::telemetry;
 
 /// The longest path in the record of a refusal, in bytes; what is longer is told apart by its hash.
 const MAX_PATH: usize = 256;
@@ -31,6 +31,8 @@ pub(super) struct Judging {
     pub(super) decision: DecisionId,
     /// When its head was read: the time by which it is judged.
     pub(super) at: Moment,
+    /// Since then.
+    pub(super) watch: Stopwatch,
     pub(super) bundle: Option<Arc<Bundle>>,
     pub(super) api: Option<Arc<Api>>,
     pub(super) rule: Option<RuleId>,
@@ -64,6 +66,7 @@ impl Judging {
         Self {
             decision,
             at,
+            watch: Stopwatch::start(),
             bundle: None,
             api: None,
             rule: None,
@@ -73,11 +76,6 @@ impl Judging {
             excerpt: Excerpt::default(),
             token: None,
         }
-    }
-
-    /// Seconds since the request's head was read.
-    pub(super) fn elapsed(&self) -> f64 {
-        clock::now().saturating_duration_since(self.at.now).as_secs_f64()
     }
 }
 

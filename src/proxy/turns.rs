@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use crate::clock;
+use crate::clock::Stopwatch;
 
 /// How long a session may run before others on this thread get theirs.
 const TURN: Duration = Duration::from_millis(2);
@@ -56,9 +56,9 @@ impl Turns {
         let mut place = Place { turns: self, number: None };
         poll_fn(|cx| {
             ready!(place.poll(cx));
-            let began = clock::now();
+            let stopwatch = Stopwatch::start();
             let polled = future.as_mut().poll(cx);
-            self.set_spent(self.spent() + clock::now().saturating_duration_since(began));
+            self.set_spent(self.spent() + stopwatch.elapsed());
             polled
         })
         .await
@@ -168,6 +168,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
+    use crate::clock;
 
     /// Runs among the tasks; the future of a test has a place of its own in the runtime.
     async fn in_a_task(future: impl Future<Output = ()> + Send + 'static) {

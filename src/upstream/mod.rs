@@ -120,8 +120,8 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Sends what the permit owns. `headers` are complete: identity set, hop-by-hop removed. `cut` ends the exchange, which
-    /// begins `now`. Gives the response's head, and its body.
+    /// Sends what the permit owns. `headers` are complete: identity set, hop-by-hop removed. `cut` ends the exchange, whose
+    /// time runs from `begun` on. Gives the response's head, and its body.
     ///
     /// # Errors
     ///
@@ -134,10 +134,10 @@ impl Upstream {
         headers: &[&Section],
         body: RequestBody,
         cut: &Cut,
-        now: Instant,
+        begun: Instant,
     ) -> Result<(Head, Download), Error> {
         let failed = |failure| Error::of(target, failure);
-        let wait = cut.wait(Pace::new(Arc::clone(body.progress()), target.timeout(), now));
+        let wait = cut.wait(Pace::new(Arc::clone(body.progress()), target.timeout(), begun));
         body.check_announced().map_err(Failure::Body).map_err(failed)?;
         let busy = || Error::Busy { target: target.name().to_owned(), limit: target.in_flight_limit() };
         let place = target.enter().ok_or_else(busy)?;
