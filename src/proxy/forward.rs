@@ -70,8 +70,7 @@ impl Connection {
             self.rejudge();
         }
         let watch = Stopwatch::start();
-        let sent =
-            self.proxy.upstream.send(&target, permit, &[asserted.lines(), &headers], body, &cut, judging.at.now).await;
+        let sent = self.proxy.upstream.send(&target, permit, &[asserted.lines(), &headers], body, &cut).await;
         let (Head { status, mut headers }, body) = sent.map_err(|error| {
             if error.is_upstreams() {
                 exchange.upstream_failed();

@@ -47,6 +47,8 @@ pub(super) struct OpenRequest {
     cut_at: Option<Instant>,
     /// It was cut because it is no longer allowed.
     revoked: bool,
+    /// What its upstream has for its answer.
+    timeout: Duration,
     /// When the evidence ends.
     ends: Option<Instant>,
     /// When it wants to be looked at.
@@ -54,7 +56,6 @@ pub(super) struct OpenRequest {
 }
 
 impl OpenRequest {
-    /// Whose upstream has `timeout` for its answer.
     pub(super) fn new(
         request: CanonicalRequest,
         evidence: Option<authn::Verdict>,
@@ -65,7 +66,7 @@ impl OpenRequest {
         let until = |end: SystemTime| now + end.duration_since(wall).unwrap_or_default() + ENDED;
         let ends = evidence.as_ref().map(|evidence| until(evidence.counts_until()));
         let look_at = next_look(now, [ends, Some(now + timeout)]);
-        Self { request, evidence, cut, cut_at: None, revoked: false, ends, look_at }
+        Self { request, evidence, cut, cut_at: None, revoked: false, timeout, ends, look_at }
     }
 
     /// Looks at it; gives why it is to be cut, if it is.
@@ -76,7 +77,7 @@ impl OpenRequest {
             self.cut_at = Some(now);
             self.look_at = now + LEAVE;
         } else {
-            self.look_at = next_look(now, [self.ends, self.cut.due()]);
+            self.look_at = next_look(now, [self.ends, self.cut.due(now, self.timeout)]);
         }
         checked
     }

@@ -59,9 +59,11 @@ impl Cut {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// When the exchange wants to be looked at, if it does.
-    pub fn due(&self) -> Option<Instant> {
-        self.lock().pace.as_ref().map(Pace::due)
+    /// When the exchange wants to be looked at, if it does; one that has not begun, `within` from `now`.
+    pub fn due(&self, now: Instant, within: Duration) -> Option<Instant> {
+        let state = self.lock();
+        let begins = !state.answered && state.ended.is_none();
+        state.pace.as_ref().map(Pace::due).or_else(|| begins.then(|| now + within))
     }
 
     /// Why the exchange is to end, if it is: the response's head is late, the client's body comes too slowly, or the
@@ -400,13 +402,15 @@ mod tests {
     fn an_upstream_has_its_time_for_a_head_and_a_client_for_its_body() {
         let (progress, now) = (Arc::<Progress>::default(), crate::clock::now());
         let cut = Cut::default();
-        let _wait = cut.wait(Pace::new(Arc::clone(&progress), WITHIN, now));
         let at = |windows: u32| now + WITHIN * windows;
+        assert_eq!((cut.check(at(9)), cut.due(at(9), WITHIN)), (Ok(()), Some(at(10))), "it has not begun");
+        let _wait = cut.wait(Pace::new(Arc::clone(&progress), WITHIN, now));
+        let due = || cut.due(now, Duration::ZERO);
         let late = Err(BodyError::Late { within: WITHIN });
-        assert_eq!(cut.due(), Some(at(1)));
+        assert_eq!(due(), Some(at(1)));
         assert_eq!(cut.check(at(1) - Duration::from_millis(1)), Ok(()));
         progress.add(MIN_BODY);
-        assert_eq!((cut.check(at(1)), cut.due()), (Ok(()), Some(at(2))), "a body that comes has time");
+        assert_eq!((cut.check(at(1)), due()), (Ok(()), Some(at(2))), "a body that comes has time");
         progress.add(MIN_BODY - 1);
         assert_eq!(cut.check(at(2)), late, "the upstream took too little");
         progress.set_hungry(true);

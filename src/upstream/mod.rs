@@ -15,8 +15,9 @@ mod unsent;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock;
 use crate::field::Section;
 use crate::policy::Permit;
 use body::Pace;
@@ -120,8 +121,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Sends what the permit owns. `headers` are complete: identity set, hop-by-hop removed. `cut` ends the exchange, whose
-    /// time runs from `begun` on. Gives the response's head, and its body.
+    /// Sends what the permit owns. `headers` are complete: identity set, hop-by-hop removed. `cut` ends the exchange. Gives the response's head, and its body.
     ///
     /// # Errors
     ///
@@ -134,10 +134,9 @@ impl Upstream {
         headers: &[&Section],
         body: RequestBody,
         cut: &Cut,
-        begun: Instant,
     ) -> Result<(Head, Download), Error> {
         let failed = |failure| Error::of(target, failure);
-        let wait = cut.wait(Pace::new(Arc::clone(body.progress()), target.timeout(), begun));
+        let wait = cut.wait(Pace::new(Arc::clone(body.progress()), target.timeout(), clock::now()));
         body.check_announced().map_err(Failure::Body).map_err(failed)?;
         let busy = || Error::Busy { target: target.name().to_owned(), limit: target.in_flight_limit() };
         let place = target.enter().ok_or_else(busy)?;
