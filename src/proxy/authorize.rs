@@ -61,7 +61,11 @@ impl Connection {
             let see = || Ok(policy::is_visible(bundle, api, &Evidence::of(&login()?)));
             self.memory.sees(snapshot.generation, api, see)
         };
-        let is_known = judging.api.as_ref().map_or(Ok(false), see)?;
+        // Whoever is gone learns nothing either.
+        let is_known = match &judging.api {
+            Some(api) => see(api)?,
+            None => login().map(|_| false)?,
+        };
         let known = judging.api.as_deref().filter(|_| is_known);
         admit_oddities(bundle, &canonical).map_err(|malformed| Refusal::malformed(&malformed))?;
         let evidence = self.evidence(headers, &canonical, known, &snapshot, judging.at).await?;

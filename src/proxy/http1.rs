@@ -58,7 +58,7 @@ impl Connection {
                 Poll::Pending => wire.lock().poll_gone(cx).map(Err),
             });
             let answer = answer.await?;
-            closes |= answer.headers.contains("connection") || self.is_draining();
+            closes |= answer.headers.contains("connection") || self.is_draining() || self.waits.is_over();
             // An unwanted body that is not at hand ends the connection, and the answer says so.
             closes |= std::future::poll_fn(|cx| Poll::Ready(wire.poll_body_over(cx) == Poll::Ready(false))).await;
             let mut answer = Answer::begin(&wire, answer, (is_head, closes), &self.proxy.date);

@@ -289,8 +289,8 @@ impl Connection {
         let (mut looking, mut draining, mut waiting) = (Seldom::new(look), Seldom::new(drain), Seldom::new(waits));
         loop {
             tokio::select! {
+                // First what must not wait until a busy client leaves this task something of its budget.
                 biased;
-                served = serving.as_mut() => break served?,
                 () = &mut looking => return Ok(()),
                 () = &mut draining, if drain_it.is_some() => if let Some(drain_it) = drain_it.take() {
                     self.draining.store(true, Ordering::Relaxed);
@@ -298,6 +298,7 @@ impl Connection {
                 },
                 // Whoever waits is woken with us.
                 () = &mut waiting, if !self.waits.is_over() => {}
+                served = serving.as_mut() => break served?,
             }
         }
         tasks.finish().await;

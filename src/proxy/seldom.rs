@@ -1,11 +1,9 @@
 //! A future beside a busy one: it is polled when it was woken itself, and not each time that its neighbour is.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
-
-use futures_util::task::AtomicWaker;
 
 /// See the module.
 pub(super) struct Seldom<F> {
@@ -20,7 +18,19 @@ pub(super) struct Seldom<F> {
 struct Bell {
     /// Since the future was polled.
     rung: AtomicBool,
-    task: AtomicWaker,
+    /// Not used up by a ring: one that comes between two steps of a poll, from another thread, must leave it.
+    task: Mutex<Option<Waker>>,
+}
+
+impl Bell {
+    fn wake_task(&self) {
+        let task = self.task().clone();
+        task.into_iter().for_each(Waker::wake);
+    }
+
+    fn task(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Wake for Bell {
@@ -30,13 +40,13 @@ impl Wake for Bell {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.rung.store(true, Ordering::Release);
-        self.task.wake();
+        self.wake_task();
     }
 }
 
 impl<F: Future + Unpin> Seldom<F> {
     pub(super) fn new(future: F) -> Self {
-        let bell = Arc::new(Bell { rung: AtomicBool::new(true), task: AtomicWaker::new() });
+        let bell = Arc::new(Bell { rung: AtomicBool::new(true), task: Mutex::default() });
         Self { future, ringer: Waker::from(Arc::clone(&bell)), bell, task: None }
     }
 }
@@ -46,17 +56,12 @@ impl<F: Future + Unpin> Future for Seldom<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
-        let moved = !this.task.as_ref().is_some_and(|task| task.will_wake(cx.waker()));
-        if moved {
+        if !this.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
             this.task = Some(cx.waker().clone());
+            this.bell.task().clone_from(&this.task);
         }
-        let rung = this.bell.rung.load(Ordering::Acquire);
-        // Each ring uses up the waker.
-        if moved || rung {
-            this.bell.task.register(cx.waker());
-        }
-        // Also what rang before the waker was there.
-        if !(rung || moved) || !this.bell.rung.swap(false, Ordering::AcqRel) {
+        // After the task is known: whoever rang before is seen here, whoever rings later wakes it.
+        if !(this.bell.rung.load(Ordering::Acquire) && this.bell.rung.swap(false, Ordering::AcqRel)) {
             return Poll::Pending;
         }
         Pin::new(&mut this.future).poll(&mut Context::from_waker(&this.ringer))
@@ -90,6 +95,7 @@ mod tests {
             if done.get() { Poll::Ready("done") } else { Poll::Pending }
         }));
         let mut seldom = Seldom::new(future);
+        let bell = Arc::clone(&seldom.bell);
         let tasks = [Arc::<Task>::default(), Arc::default()];
         let wakers = tasks.clone().map(Waker::from);
         let mut poll = |task: usize| Pin::new(&mut seldom).poll(&mut Context::from_waker(&wakers[task]));
@@ -107,8 +113,16 @@ mod tests {
         assert_eq!(polls.get(), 2, "another task is no reason");
         ring();
         assert_eq!(woken(), [1, 1]);
+        assert!(poll(1).is_pending());
+        // A poll between the two steps of a ring from another thread.
+        bell.rung.store(true, Ordering::Release);
+        assert!(poll(1).is_pending());
+        bell.wake_task();
+        assert!(poll(1).is_pending());
+        bell.wake_by_ref();
+        assert_eq!(woken(), [1, 3], "no later ring is lost");
         done.set(true);
         assert_eq!(poll(1), Poll::Ready("done"));
-        assert_eq!(polls.get(), 3);
+        assert_eq!(polls.get(), 5);
     }
 }

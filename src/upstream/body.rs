@@ -95,12 +95,14 @@ pub(super) struct Pace {
     sent: u64,
     /// When that was.
     since: Instant,
+    /// The response's head was here at the last look.
+    answered: bool,
 }
 
 impl Pace {
     pub(super) fn new(progress: Arc<Progress>, within: Duration, now: Instant) -> Self {
         let sent = progress.sent();
-        Self { progress, within, sent, since: now }
+        Self { progress, within, sent, since: now, answered: false }
     }
 
     /// When it wants to be looked at.
@@ -115,10 +117,15 @@ impl Pace {
 
     /// Why it is too slow, if it is.
     pub(super) fn check(&mut self, answered: bool, now: Instant) -> Result<(), BodyError> {
+        let sent = self.progress.sent();
+        if answered && !self.answered {
+            // What was missing before the head was the upstream's to take: a whole time begins.
+            (self.answered, self.sent, self.since) = (true, sent, now);
+            return Ok(());
+        }
         if now < self.due() {
             return Ok(());
         }
-        let sent = self.progress.sent();
         let came = sent - std::mem::replace(&mut self.sent, sent);
         self.since = now;
         let within = self.within;
