@@ -123,6 +123,24 @@ async fn nt_39_an_upload_ends_when_its_rule_is_gone() {
 }
 
 #[tokio::test]
+async fn nt_39_an_upload_that_keeps_its_connection_busy_ends_when_its_rule_is_gone() {
+    let bench = Setup::of(&api("orders", "", "max_body = \"1GiB\"", RULES)).start().await;
+    let mut door = bench.door();
+    door.write(request("POST", "/v1/orders", "Transfer-Encoding: chunked\r\n")).await;
+    let chunks = "1\r\nx\r\n".repeat(8192);
+    for _ in 0..4 {
+        door.write(&chunks).await;
+    }
+    bench.store("orders.toml", &without_us());
+    let mut sent = 0;
+    while sent < 200 && door.try_write(&chunks).await {
+        sent += 1;
+    }
+    assert!(sent < 200, "1.6 million chunks were taken after the rule was gone");
+    bench.backend.ended(1).await;
+}
+
+#[tokio::test]
 async fn nt_39_streams_of_http2_are_cut_one_by_one() {
     let bench = Bench::ordinary().await;
     let mut frames = Frames::open(&bench).await;
