@@ -296,8 +296,8 @@ impl Connection {
                     self.draining.store(true, Ordering::Relaxed);
                     drain_it(serving.as_mut());
                 },
-                // Whoever waits is woken with us.
-                () = &mut waiting, if !self.waits.is_over() => {}
+                // Whoever waits is woken with us. HTTP/2 has a timer of its library's.
+                () = &mut waiting, if self.protocol == Protocol::Http1 && !self.waits.is_over() => {}
                 served = serving.as_mut() => break served?,
             }
         }
